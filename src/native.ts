@@ -1,0 +1,139 @@
+/**
+ * The only loader of the native addon, and its types, written by hand. Nothing else in `src/` may load it.
+ *
+ * Threads: the engine runs its own worker threads (never the libuv pool). Every event arrives on the JavaScript
+ * thread, in the order in which it happened. No call here blocks longer than a few system calls.
+ */
+import { createRequire } from 'node:module';
+
+/** CID that stands for "any" in a listening address (`VMADDR_CID_ANY`, vsock(7)). */
+export const VSOCK_CID_ANY = 0xffffffff;
+
+export type Endpoint =
+  | { readonly transport: 'vsock'; readonly cid: number; readonly port: number }
+  | { readonly transport: 'unix'; readonly path: string };
+
+/** What the container's interface should be; the relay tells it to the container's end in HELLO. */
+export interface InterfaceConfig {
+  /** `02:00:00:00:00:01` */
+  readonly mac?: string;
+  readonly mtu?: number;
+  /** CIDR, IPv4 or IPv6, for example `10.9.0.2/24`. */
+  readonly addresses?: readonly string[];
+  readonly gateways?: readonly string[];
+  readonly dns?: readonly string[];
+}
+
+export interface NativeRelayOptions {
+  /** Name of the TAP device to make, 1 to 15 bytes; it must not exist. */
+  readonly tap: string;
+  /** MTU of the TAP device in bytes (L3), 68 to 65535. */
+  readonly mtu: number;
+  /** Empty: every CID may connect. Applies to vsock peers. */
+  readonly allowedCids: readonly number[];
+  readonly onSecondPeer: 'refuse' | 'replace';
+  /** Largest send in bytes; 1 sends each frame by itself; 0 takes the transport's default. */
+  readonly burstBytes: number;
+  readonly interfaceConfig: InterfaceConfig;
+}
+
+export interface Peer {
+  readonly transport: 'vsock' | 'unix';
+  /** Set for vsock. */
+  readonly cid?: number;
+  /** Set for vsock: the peer's port. */
+  readonly port?: number;
+  /** Set for unix: the peer's process, as it was when it connected (`SO_PEERCRED`). */
+  readonly pid?: number;
+}
+
+export interface Agreed {
+  /** `plain` until (and unless) the peer's HELLO arrived. */
+  readonly protocol: 'plain' | 'arca';
+  /** Offloads of the frames that this end may send: `checksum`, `tso4`, `tso6`, `uso`. */
+  readonly offloads: readonly string[];
+  /** Largest payload of a record that this end may send, bytes. */
+  readonly largestRecordBytes: number;
+  /** Largest send, bytes. */
+  readonly largestBurstBytes: number;
+  /** The peer's MTU in bytes, if it told it. */
+  readonly peerMtu?: number;
+  /** The peer's MAC, if it told it. */
+  readonly peerMac?: string;
+}
+
+export type NativeEvent =
+  /** One for each link. Carrier is up and frames move before this: it waits at most 200 ms for the first record, to tell a plain peer. */
+  | { readonly type: 'peer-connected'; readonly peer: Peer; readonly agreed: Agreed }
+  /** `reason` is a stable word (`end-of-stream`, `reset`, `breach`, `goodbye`, `replaced`), `detail` is for people. */
+  | { readonly type: 'peer-gone'; readonly peer: Peer; readonly reason: string; readonly detail: string }
+  | { readonly type: 'peer-refused'; readonly peer: Peer; readonly reason: 'cid-not-allowed' | 'busy' }
+  /** A dialling relay could not reach its peer; told when the error changes, not at each try. */
+  | { readonly type: 'dial-failed'; readonly code: string; readonly detail: string }
+  /** The TAP device is gone or can't be used any more; the relay moves no more frames. */
+  | { readonly type: 'tap-lost'; readonly code: string; readonly detail: string };
+
+/** Counters of one direction since the relay was made. They never go back, also over peers that come and go. */
+export interface DirectionCounters {
+  readonly frames: number;
+  readonly bytes: number;
+  /** Sends (tapToStream) or receives (streamToTap) that moved something. */
+  readonly bursts: number;
+  readonly systemCalls: number;
+  /** Times that the sink was full and the source was left alone until it drained. */
+  readonly stalls: number;
+  /** Drops by reason; every reason that there is, also with 0. Reasons are stable words, for metric labels. */
+  readonly drops: Readonly<Record<string, number>>;
+}
+
+export interface RelayCounters {
+  readonly tapToStream: DirectionCounters;
+  readonly streamToTap: DirectionCounters;
+  readonly peersConnected: number;
+  readonly peersRefused: { readonly busy: number; readonly 'cid-not-allowed': number };
+  /** Links closed because the peer broke the protocol, by reason; every reason that there is, also with 0. */
+  readonly breaches: Readonly<Record<string, number>>;
+  /** Frames that the kernel dropped because the TAP's queue was full (`tx_dropped` of the device). */
+  readonly tapQueueDrops: number;
+  /** 1 while a peer is connected. */
+  readonly peerUp: 0 | 1;
+}
+
+/** What the addon throws: `code` is the name of the errno (`EPERM`) or `EINVAL` for a bad argument, `operation` is the step that failed. */
+export interface NativeError extends Error {
+  readonly code: string;
+  readonly operation: string;
+}
+
+export interface NativeRelay {
+  readonly tap: string;
+  /** Index of the TAP device in its network namespace. */
+  readonly ifindex: number;
+  /** Binds, listens and starts to accept. Throws `NativeError` (EADDRINUSE: somebody listens there; ENODEV or EAFNOSUPPORT: no vsock). A stale Unix socket is replaced. */
+  listen(endpoint: Endpoint): void;
+  /** Dials for ever, with backoff from 10 ms to 1 s, and again after each peer that goes. */
+  dial(endpoint: Endpoint): void;
+  counters(): RelayCounters;
+  /** Closes listener, link and TAP. The promise settles when every descriptor is closed; no event comes after it. Safe to call twice. */
+  close(): Promise<void>;
+}
+
+export interface NativeEngine {
+  /** Makes the TAP: carrier down, the MTU, no IPv6, no ARP, no address, up. Throws `NativeError`. */
+  createRelay(options: NativeRelayOptions, onEvent: (event: NativeEvent) => void): NativeRelay;
+  /** Closes every relay, then joins the threads. */
+  close(): Promise<void>;
+}
+
+interface Addon {
+  /** `workers`: threads, 2 by default: one a direction for a single relay. */
+  readonly Engine: new (options?: { readonly workers?: number }) => NativeEngine;
+  /** `vsock:PORT`, `vsock:CID:PORT` or `unix:PATH`. Throws `NativeError` with EINVAL and a message for the user. */
+  parseEndpoint(text: string): Endpoint;
+}
+
+const require = createRequire(import.meta.url);
+const addon = require('../build/Release/arca_native.node') as Addon;
+
+export const Engine: Addon['Engine'] = addon.Engine;
+export const parseEndpoint: Addon['parseEndpoint'] = addon.parseEndpoint;

@@ -1,0 +1,86 @@
+/**
+ * Every failure that a user can meet has a code here, and each code its own exit code.
+ * Code branches on `code`, never on text; scripts branch on the exit code. Both are stable: numbers are never reused.
+ */
+
+interface ErrorKind {
+  /** Exit code of the process; under 64, so that it never looks like sysexits(3) or a signal. */
+  readonly exitCode: number;
+  /** One line for `--help`. */
+  readonly meaning: string;
+}
+
+export const ERROR_KINDS = {
+  unexpected: { exitCode: 1, meaning: 'an error that no other code names' },
+  usage: { exitCode: 2, meaning: 'the command line is wrong' },
+
+  'network-unknown': { exitCode: 10, meaning: 'the northbound database has no logical switch of that name' },
+  'network-ambiguous': { exitCode: 11, meaning: 'two or more logical switches have that name' },
+  'tag-missing': { exitCode: 12, meaning: 'the logical switch has no external_ids:vlan_tag' },
+  'tag-invalid': { exitCode: 13, meaning: 'the VLAN tag is not a number from 1 to 4094' },
+  'northbound-unreachable': { exitCode: 14, meaning: 'the OVN northbound database can not be reached' },
+  'northbound-timeout': { exitCode: 15, meaning: 'the OVN northbound database did not answer in time' },
+
+  'ovs-unreachable': { exitCode: 20, meaning: 'the OVS database can not be reached' },
+  'ovs-timeout': { exitCode: 21, meaning: 'OVS (ovsdb-server or ovs-vswitchd) did not answer in time' },
+  'bridge-missing': { exitCode: 22, meaning: 'OVS has no bridge of that name' },
+  'bridge-black-hole': { exitCode: 23, meaning: 'the bridge would forward nothing for a port with a VLAN tag' },
+  'attach-unsupported': { exitCode: 24, meaning: 'that way to attach is not in this version' },
+  'attach-failed': { exitCode: 25, meaning: 'OVS did not take the port' },
+  'ovs-port-in-use': { exitCode: 26, meaning: 'an OVS port of that name belongs to somebody else' },
+
+  'endpoint-in-use': { exitCode: 30, meaning: 'somebody listens on that vsock port, address or Unix socket already' },
+  'endpoint-failed': { exitCode: 31, meaning: 'the endpoint can not be listened on' },
+  'tap-name-in-use': { exitCode: 32, meaning: 'a network device of that name exists' },
+  'tap-name-invalid': { exitCode: 33, meaning: 'the kernel or OVS takes no device of that name' },
+  'tap-failed': { exitCode: 34, meaning: 'the TAP device can not be made' },
+  'permission-denied': { exitCode: 35, meaning: 'a capability or a file permission is missing' },
+  'tun-missing': { exitCode: 36, meaning: '/dev/net/tun is missing' },
+  'vsock-missing': { exitCode: 37, meaning: 'the kernel has no vsock' },
+  'tap-lost': { exitCode: 38, meaning: 'the TAP device was removed while the relay ran' },
+
+  'command-missing': { exitCode: 40, meaning: 'a program that is needed is not installed' },
+  'command-failed': { exitCode: 41, meaning: 'a program that is needed failed' },
+  'addon-missing': { exitCode: 42, meaning: 'the native addon is not built' },
+  'timed-out': { exitCode: 43, meaning: 'something else did not happen in time' },
+
+  'cleanup-incomplete': { exitCode: 50, meaning: 'stopped, but the OVS port could not be removed' },
+  'forced-exit': { exitCode: 51, meaning: 'a second signal forced the exit; the OVS port may be left' },
+} as const satisfies Record<string, ErrorKind>;
+
+export type ErrorCode = keyof typeof ERROR_KINDS;
+
+/** The message says what failed, on what (switch, socket, daemon), and what mends it. */
+export class ArcaError extends Error {
+  readonly code: ErrorCode;
+
+  constructor(code: ErrorCode, message: string, options?: { readonly cause?: unknown }) {
+    super(message, options);
+    this.name = 'ArcaError';
+    this.code = code;
+  }
+
+  get exitCode(): number {
+    return ERROR_KINDS[this.code].exitCode;
+  }
+}
+
+/** Makes an ArcaError of whatever was thrown; an ArcaError stays as it is. */
+export function toArcaError(error: unknown): ArcaError {
+  if (error instanceof ArcaError) return error;
+  return new ArcaError('unexpected', error instanceof Error ? error.message : String(error), { cause: error });
+}
+
+/** The errno name (`ENOENT`) that Node and the addon put on their errors, if there is one. */
+export function errnoOf(error: unknown): string | undefined {
+  if (!(error instanceof Error) || !('code' in error)) return undefined;
+  return typeof error.code === 'string' ? error.code : undefined;
+}
+
+/** The exit codes as lines for `--help`, in the order of their numbers. */
+export function exitCodeLines(): string[] {
+  const rows: [number, string][] = [[0, 'success']];
+  for (const kind of Object.values(ERROR_KINDS)) rows.push([kind.exitCode, kind.meaning]);
+  rows.sort(([a], [b]) => a - b);
+  return rows.map(([exitCode, meaning]) => `${String(exitCode).padStart(4)}  ${meaning}`);
+}

@@ -1,0 +1,90 @@
+#include "io/tap_device.h"
+
+#include <fcntl.h>
+#include <linux/if.h>
+#include <linux/if_tun.h>
+#include <sys/ioctl.h>
+#include <sys/uio.h>
+
+#include <cstring>
+
+#include "record/virtio_net.h"
+
+namespace arca {
+namespace {
+
+// Kernel 6.2, missing from Debian 12's headers.
+constexpr unsigned kTunUso4 = 0x20;
+constexpr unsigned kTunUso6 = 0x40;
+
+unsigned tun_offload_flags(Offloads offloads) {
+  unsigned flags = 0;
+  if ((offloads & kOffloadChecksum) == 0) return flags;  // segmentation needs it
+  flags |= TUN_F_CSUM;
+  if ((offloads & kOffloadTso4) != 0) flags |= TUN_F_TSO4;
+  if ((offloads & kOffloadTso6) != 0) flags |= TUN_F_TSO6;
+  if ((offloads & kOffloadUso) != 0) flags |= kTunUso4 | kTunUso6;
+  return flags;
+}
+
+IoOutcome tap_outcome(ssize_t result) {
+  if (result < 0) return judge_tap_errno(errno);
+  return {.kind = IoOutcome::Kind::kMoved, .size = static_cast<size_t>(result), .error = 0};
+}
+
+}  // namespace
+
+Result<TapDevice> TapDevice::create(const std::string& name) {
+  UniqueFd fd(::open("/dev/net/tun", O_RDWR | O_NONBLOCK | O_CLOEXEC));
+  if (!fd) return last_error("open(/dev/net/tun)");
+
+  ifreq request{};
+  if (name.empty() || name.size() >= sizeof request.ifr_name) {
+    return Error{"ioctl(TUNSETIFF)", EINVAL};
+  }
+  std::memcpy(request.ifr_name, name.data(), name.size());
+  // IFF_TUN_EXCL: refuse a device that exists, also a persistent one that nobody holds.
+  request.ifr_flags = static_cast<short>(IFF_TAP | IFF_NO_PI | IFF_VNET_HDR | IFF_TUN_EXCL);
+  if (::ioctl(fd.get(), TUNSETIFF, &request) < 0) return last_error("ioctl(TUNSETIFF)");
+
+  int header_size = kVirtioNetHeaderSize;
+  if (::ioctl(fd.get(), TUNSETVNETHDRSZ, &header_size) < 0) {
+    return last_error("ioctl(TUNSETVNETHDRSZ)");
+  }
+  TapDevice tap(std::move(fd), request.ifr_name);
+  if (Status status = tap.set_offloads(kOffloadNone); !status.ok()) return status.error();
+  if (Status status = tap.set_carrier(false); !status.ok()) return status.error();
+  return tap;
+}
+
+Status TapDevice::set_carrier(bool up) {
+  int carrier = up ? 1 : 0;
+  if (::ioctl(fd_.get(), TUNSETCARRIER, &carrier) < 0) return last_error("ioctl(TUNSETCARRIER)");
+  return Done{};
+}
+
+Status TapDevice::set_offloads(Offloads offloads) {
+  if (::ioctl(fd_.get(), TUNSETOFFLOAD, tun_offload_flags(offloads)) < 0) {
+    return last_error("ioctl(TUNSETOFFLOAD)");
+  }
+  return Done{};
+}
+
+IoOutcome TapDevice::read_frame(std::span<const iovec> header_and_frame) {
+  ssize_t result;
+  do {
+    result = ::readv(fd_.get(), header_and_frame.data(), static_cast<int>(header_and_frame.size()));
+  } while (result < 0 && errno == EINTR);
+  return tap_outcome(result);
+}
+
+IoOutcome TapDevice::write_frame(std::span<const iovec> header_and_frame) {
+  ssize_t result;
+  do {
+    result =
+        ::writev(fd_.get(), header_and_frame.data(), static_cast<int>(header_and_frame.size()));
+  } while (result < 0 && errno == EINTR);
+  return tap_outcome(result);
+}
+
+}  // namespace arca

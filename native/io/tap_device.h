@@ -1,0 +1,39 @@
+// A TAP device of our own. tun(4), Documentation/networking/tuntap.rst.
+#pragma once
+
+#include <string>
+
+#include "io/ports.h"
+#include "io/result.h"
+#include "io/unique_fd.h"
+#include "record/offload.h"
+
+namespace arca {
+
+// The device lives as long as its descriptor: never persistent, so that a killed process leaves
+// none.
+class TapDevice final : public FramePort {
+ public:
+  // Makes the device in the calling thread's network namespace, with carrier off and link down.
+  // EBUSY: a device of that name exists. EPERM: CAP_NET_ADMIN. ENOENT, ENXIO: no /dev/net/tun.
+  static Result<TapDevice> create(const std::string& name);
+
+  int fd() const { return fd_.get(); }
+  const std::string& name() const { return name_; }
+
+  Status set_carrier(bool up);
+  // What the kernel may hand over unfinished on read: partial checksums, large TCP segments.
+  // With kOffloadNone it segments and fills every checksum first.
+  Status set_offloads(Offloads offloads);
+
+  IoOutcome read_frame(std::span<const iovec> header_and_frame) override;
+  IoOutcome write_frame(std::span<const iovec> header_and_frame) override;
+
+ private:
+  TapDevice(UniqueFd fd, std::string name) : fd_(std::move(fd)), name_(std::move(name)) {}
+
+  UniqueFd fd_;
+  std::string name_;
+};
+
+}  // namespace arca

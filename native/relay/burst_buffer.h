@@ -1,0 +1,25 @@
+// The memory that a worker's pumps share: one burst at a time passes through it.
+#pragma once
+
+#include <vector>
+
+#include "record/bytes.h"
+#include "record/record.h"
+
+namespace arca {
+
+inline constexpr size_t kLargestBurst = 256 * 1024;
+
+class BurstBuffer {
+ public:
+  // Room for a full burst and, since a frame's size is known only once it is read, the largest
+  // record behind it.
+  BurstBuffer() : bytes_(kLargestBurst + kRecordHeaderSize + kLargestRecordPayload) {}
+
+  MutableBytes bytes() { return bytes_; }
+
+ private:
+  std::vector<uint8_t> bytes_;
+};
+
+}  // namespace arca

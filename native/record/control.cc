@@ -7,7 +7,8 @@
 namespace arca {
 namespace {
 
-enum ControlTlv : uint16_t { kPing = 1, kPong = 2, kStatistics = 3, kGoodbye = 4 };
+// 3 is reserved for statistics.
+enum ControlTlv : uint16_t { kPing = 1, kPong = 2, kGoodbye = 4 };
 
 constexpr size_t kCookieSize = 8;
 constexpr size_t kGoodbyeReasonSize = 2;

@@ -15,6 +15,8 @@ constexpr size_t kVersionAt = kMagicAt + 4;
 constexpr size_t kNonceAt = kVersionAt + 4;
 constexpr size_t kTlvsAt = kNonceAt + 8;
 
+constexpr uint16_t kSmallestMtu = 68;  // RFC 791, and what Linux lets an Ethernet device have
+
 enum HelloTlv : uint16_t {
   kAccepts = 1,
   kLargestRecord = 2,
@@ -40,10 +42,16 @@ bool read_u32(Bytes value, uint32_t& out) {
   return true;
 }
 
+bool read_mtu(Bytes value, std::optional<uint16_t>& out) {
+  return read_u16(value, out) && *out >= kSmallestMtu;
+}
+
+// An address that an interface can have: neither a group's nor all zero.
 bool read_mac(Bytes value, std::optional<MacAddress>& out) {
-  if (value.size() != 6 || (value[0] & 1) != 0) return false;
   MacAddress mac{};
+  if (value.size() != mac.size() || (value[0] & 1) != 0) return false;
   std::copy(value.begin(), value.end(), mac.begin());
+  if (mac == MacAddress{}) return false;
   out = mac;
   return true;
 }
@@ -83,13 +91,13 @@ bool read_tlv(const Tlv& tlv, Hello& hello) {
     case kLargestBurst:
       return read_u32(tlv.value, hello.largest_burst);
     case kMtu:
-      return read_u16(tlv.value, hello.mtu);
+      return read_mtu(tlv.value, hello.mtu);
     case kMac:
       return read_mac(tlv.value, hello.mac);
     case kInterfaceMac:
       return read_mac(tlv.value, config.mac);
     case kInterfaceMtu:
-      return read_u16(tlv.value, config.mtu);
+      return read_mtu(tlv.value, config.mtu);
     case kInterfaceAddress:
       return append_prefix(tlv.value, config.addresses);
     case kInterfaceGateway:

@@ -1,5 +1,8 @@
 #include "record/record.h"
 
+#include <algorithm>
+#include <optional>
+
 namespace arca {
 namespace {
 
@@ -17,17 +20,18 @@ struct PayloadRange {
   size_t most;
 };
 
-// The legal sizes of a payload, or {0, 0} for a type that does not exist.
-PayloadRange payload_range(uint8_t type, const RecordLimits& limits) {
+// The legal sizes of a payload; empty for a type that does not exist.
+std::optional<PayloadRange> payload_range(uint8_t type, const RecordLimits& limits) {
   switch (type) {
     case static_cast<uint8_t>(RecordType::kFrame):
-      return {kEthernetHeaderSize, limits.largest_payload};
+      return PayloadRange{kEthernetHeaderSize, std::min(limits.largest_payload, kLargestFrame)};
     case static_cast<uint8_t>(RecordType::kOffloadedFrame):
-      return {kVirtioNetHeaderSize + kEthernetHeaderSize, limits.largest_payload};
+      return PayloadRange{kVirtioNetHeaderSize + kEthernetHeaderSize,
+                          std::min(limits.largest_payload, kLargestRecordPayload)};
     case static_cast<uint8_t>(RecordType::kControl):
-      return {1, kLargestControlPayload};
+      return PayloadRange{1, kLargestControlPayload};
     default:
-      return {0, 0};
+      return std::nullopt;
   }
 }
 
@@ -80,10 +84,10 @@ ParsedRecord parse_record(Bytes bytes, const RecordLimits& limits) {
   const uint32_t header = load_be32(bytes.data());
   const auto type = static_cast<uint8_t>(header >> 24);
   const size_t payload_size = header & 0xFFFFFF;
-  const PayloadRange range = payload_range(type, limits);
-  if (range.most == 0) return breached(Breach::kUnknownType);
-  if (payload_size < range.least) return breached(Breach::kTooShort);
-  if (payload_size > range.most) return breached(Breach::kTooLong);
+  const std::optional<PayloadRange> range = payload_range(type, limits);
+  if (!range) return breached(Breach::kUnknownType);
+  if (payload_size < range->least) return breached(Breach::kTooShort);
+  if (payload_size > range->most) return breached(Breach::kTooLong);
 
   const size_t size = kRecordHeaderSize + payload_size;
   if (bytes.size() < size) return incomplete(size);

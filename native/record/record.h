@@ -38,7 +38,8 @@ inline constexpr size_t kBreachCount = 9;
 // The stable word of a breach, for logs and metric labels: "too-long".
 const char* breach_word(Breach breach);
 
-// What this end lets its peer send.
+// What this end lets its peer send. A bare frame is never larger than kLargestFrame, and control
+// records never larger than kLargestControlPayload, whatever largest_payload says.
 struct RecordLimits {
   size_t largest_payload = kLargestRecordPayload;
   Offloads accepts = kOffloadNone;

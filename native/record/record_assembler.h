@@ -47,7 +47,8 @@ class RecordAssembler {
         release();
         break;
       }
-      // The header is whole and tells the record's size.
+      // The header is whole and tells the record's size. Without reserve(), resize() may take more.
+      unfinished_.reserve(parsed.size);
       unfinished_.resize(parsed.size);
       const size_t more = std::min(rest.size(), parsed.size - filled_);
       std::copy_n(rest.begin(), more, unfinished_.begin() + static_cast<ptrdiff_t>(filled_));

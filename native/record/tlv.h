@@ -3,7 +3,6 @@
 #pragma once
 
 #include <optional>
-#include <string_view>
 #include <vector>
 
 #include "record/bytes.h"
@@ -64,9 +63,6 @@ class TlvWriter {
     add_u16(type);
     add_u16(static_cast<uint16_t>(value.size()));
     out_.insert(out_.end(), value.begin(), value.end());
-  }
-  void add(uint16_t type, std::string_view text) {
-    add(type, Bytes(reinterpret_cast<const uint8_t*>(text.data()), text.size()));
   }
   void add_u16(uint16_t type, uint16_t value) {
     uint8_t bytes[2];

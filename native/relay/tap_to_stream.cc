@@ -34,7 +34,7 @@ SendProgress TapToStream::run(BurstBuffer& buffer) {
 }
 
 bool TapToStream::queue_record(RecordType type, Bytes payload) {
-  if (unsent_.size() - unsent_at_ + payload.size() > kMostQueued) return false;
+  if (unsent_.size() + payload.size() > kMostQueued) return false;
   const size_t start = unsent_.size();
   unsent_.resize(start + kRecordHeaderSize + payload.size());
   encode_record_header(type, payload.size(), unsent_.data() + start);
@@ -48,8 +48,7 @@ SendProgress TapToStream::flush() {
   if (unsent_.empty()) return SendProgress::kIdle;
   std::vector<uint8_t> waiting;
   waiting.swap(unsent_);
-  const size_t at = std::exchange(unsent_at_, 0);
-  return send(Bytes(waiting).subspan(at));
+  return send(waiting);
 }
 
 // Sends everything, in pieces of at most a burst; what the stream does not take is kept.
@@ -78,8 +77,7 @@ SendProgress TapToStream::send(Bytes bytes) {
 }
 
 TapToStream::Burst TapToStream::fill(MutableBytes room) {
-  const size_t overhead =
-      kRecordHeaderSize + (policy_.with_header ? kVirtioNetHeaderSize : size_t{0});
+  const size_t overhead = kRecordHeaderSize + (with_header() ? kVirtioNetHeaderSize : size_t{0});
   Burst burst{.size = 0, .frames = 0, .frame_bytes = 0, .source = Source::kMore};
   for (int reads = 0; reads < kReadsPerBurst; ++reads) {
     uint8_t* record = room.data() + burst.size;
@@ -99,7 +97,7 @@ TapToStream::Burst TapToStream::fill(MutableBytes room) {
     const size_t frame_size = outcome.size - std::min(outcome.size, kVirtioNetHeaderSize);
     if (!accept_frame(record, frame_size)) continue;
     const size_t payload_size = overhead - kRecordHeaderSize + frame_size;
-    encode_record_header(policy_.with_header ? RecordType::kOffloadedFrame : RecordType::kFrame,
+    encode_record_header(with_header() ? RecordType::kOffloadedFrame : RecordType::kFrame,
                          payload_size, record);
     burst.size += kRecordHeaderSize + payload_size;
     burst.frames += 1;
@@ -113,7 +111,7 @@ TapToStream::Burst TapToStream::fill(MutableBytes room) {
 // Reads one frame behind the room for its record header.
 IoOutcome TapToStream::read_frame(uint8_t* record) {
   uint8_t* payload = record + kRecordHeaderSize;
-  if (policy_.with_header) {
+  if (with_header()) {
     const iovec whole[] = {{payload, kVirtioNetHeaderSize + kLargestFrame}};
     return tap_.read_frame(whole);
   }
@@ -123,18 +121,17 @@ IoOutcome TapToStream::read_frame(uint8_t* record) {
 
 bool TapToStream::accept_frame(const uint8_t* record, size_t frame_size) {
   const uint8_t* payload = record + kRecordHeaderSize;
-  const uint8_t* header = policy_.with_header ? payload : header_.data();
-  const uint8_t* frame = policy_.with_header ? payload + kVirtioNetHeaderSize : payload;
+  const uint8_t* header = with_header() ? payload : header_.data();
+  const uint8_t* frame = with_header() ? payload + kVirtioNetHeaderSize : payload;
   std::optional<Drop> drop;
   if (frame_size < kEthernetHeaderSize) {
     drop = Drop::kRunt;
   } else if (is_hello_frame(Bytes(frame, frame_size))) {
     drop = Drop::kForgedHello;
-  } else if (!policy_.with_header &&
+  } else if (!with_header() &&
              ((header[0] & kVirtioNetNeedsChecksum) != 0 || header[1] != kVirtioNetGsoNone)) {
     drop = Drop::kUnsegmented;
-  } else if (frame_size + (policy_.with_header ? kVirtioNetHeaderSize : 0) >
-             policy_.largest_payload) {
+  } else if (frame_size + (with_header() ? kVirtioNetHeaderSize : 0) > policy_.largest_payload) {
     drop = Drop::kPeerLimit;
   }
   if (drop) counters_.count_drop(*drop);

@@ -20,7 +20,7 @@ namespace arca {
 struct SendPolicy {
   size_t burst_size = 32 * 1024;  // bytes of one send, at most kLargestBurst
   bool one_frame_per_send = false;
-  bool with_header = false;  // records of type 1: the peer takes virtio-net headers
+  Offloads offloads = kOffloadNone;  // that the peer takes; with any, records are of type 1
   size_t largest_payload = kLargestRecordPayload;  // that the peer takes
   size_t expected_frame = 1514;  // bytes; the largest frame that the TAP gives usually
 };
@@ -60,6 +60,7 @@ class TapToStream {
     Source source;
   };
 
+  bool with_header() const { return policy_.offloads != kOffloadNone; }
   SendProgress flush();
   SendProgress send(Bytes bytes);
   Burst fill(MutableBytes room);
@@ -71,7 +72,6 @@ class TapToStream {
   DirectionCounters& counters_;
   SendPolicy policy_;
   std::vector<uint8_t> unsent_;
-  size_t unsent_at_ = 0;
   // Where the virtio-net header goes when the record does not carry it.
   std::array<uint8_t, kVirtioNetHeaderSize> header_{};
   int error_ = 0;

@@ -1,0 +1,323 @@
+#include "relay/link.h"
+
+#include <sys/random.h>
+
+#include <algorithm>
+
+namespace arca {
+namespace {
+
+// A peer that has said nothing for so long is told as plain. Frames move from the start.
+constexpr std::chrono::milliseconds kKnownAfter{200};
+
+uint64_t draw_nonce() {
+  uint64_t nonce = 0;
+  // Never fails for so few bytes once the system has booted (getrandom(2)).
+  if (::getrandom(&nonce, sizeof nonce, 0) != sizeof nonce) nonce = 1;
+  return nonce;
+}
+
+size_t burst_size_of(const LinkOptions& options, Transport transport) {
+  if (options.burst_size == 0) return default_burst_size(transport);
+  return std::min(options.burst_size, kLargestBurst);
+}
+
+ReceivePolicy receive_policy(const LinkOptions& options, const Hello& hello) {
+  return {.limits = {.largest_payload = kLargestRecordPayload, .accepts = hello.accepts},
+          .mtu = options.mtu,
+          .allow_tagged = options.allow_tagged,
+          .own_nonce = hello.nonce};
+}
+
+}  // namespace
+
+const char* link_end_word(LinkEnd::Kind kind) {
+  switch (kind) {
+    case LinkEnd::Kind::kEndOfStream:
+      return "end-of-stream";
+    case LinkEnd::Kind::kReset:
+      return "reset";
+    case LinkEnd::Kind::kBreach:
+      return "breach";
+    case LinkEnd::Kind::kGoodbye:
+      return "goodbye";
+    case LinkEnd::Kind::kReplaced:
+      return "replaced";
+    case LinkEnd::Kind::kTapLost:
+      return "tap-lost";
+  }
+  return "unknown";
+}
+
+LinkEnd LinkEnd::of(Kind kind, std::string detail) {
+  LinkEnd end;
+  end.kind = kind;
+  end.detail = std::move(detail);
+  return end;
+}
+
+LinkEnd LinkEnd::of_errno(Kind kind, int error) {
+  LinkEnd end = of(kind, error_name(error));
+  end.error = error;
+  return end;
+}
+
+LinkEnd LinkEnd::of_breach(Breach breach) {
+  LinkEnd end = of(Kind::kBreach, breach_word(breach));
+  end.breach = breach;
+  return end;
+}
+
+// TAP to stream, on the home worker. The TAP is watched edge-triggered: while the stream is full
+// its readiness must not wake anybody, and a turn always ends with an empty TAP, a full stream, or
+// the wish for another turn. The stream is watched only while it is full.
+class Link::Sender final : public EventHandler, public Runnable {
+ public:
+  Sender(Link& link, TapDevice& tap, DirectionCounters& counters)
+      : link_(link), tap_(tap), pump_(tap, link.stream_, counters) {}
+
+  TapToStream& pump() { return pump_; }
+
+  Status start() {
+    EventLoop& loop = link_.home_.loop();
+    if (Status status = loop.add(tap_.fd(), EPOLLIN | EPOLLET, this); !status.ok()) return status;
+    if (Status status = loop.add(link_.stream_.fd(), EPOLLONESHOT, this); !status.ok()) {
+      loop.remove(tap_.fd(), this);
+      return status;
+    }
+    running_ = true;
+    loop.run_soon(this);
+    return Done{};
+  }
+
+  void stop() {
+    if (!std::exchange(running_, false)) return;
+    EventLoop& loop = link_.home_.loop();
+    loop.remove(tap_.fd(), this);
+    loop.remove(link_.stream_.fd(), this);
+    loop.forget(this);
+  }
+
+  void on_events(uint32_t) override { run(); }
+  void run_again() override { run(); }
+
+ private:
+  void run() {
+    if (!running_) return;
+    switch (pump_.run(link_.home_.buffer())) {
+      case SendProgress::kIdle:
+        break;
+      case SendProgress::kMore:
+        link_.home_.loop().run_soon(this);
+        break;
+      case SendProgress::kBlocked:
+        if (Status status =
+                link_.home_.loop().modify(link_.stream_.fd(), EPOLLOUT | EPOLLONESHOT, this);
+            !status.ok()) {
+          link_.end(LinkEnd::of_errno(LinkEnd::Kind::kReset, status.error().code));
+        }
+        break;
+      case SendProgress::kStreamGone:
+        link_.end(LinkEnd::of_errno(LinkEnd::Kind::kReset, pump_.error()));
+        break;
+      case SendProgress::kTapGone:
+        link_.end(LinkEnd::of_errno(LinkEnd::Kind::kTapLost, pump_.error()));
+        break;
+    }
+  }
+
+  Link& link_;
+  TapDevice& tap_;
+  TapToStream pump_;
+  bool running_ = false;
+};
+
+// Stream to TAP, on the other worker.
+class Link::Receiver final : public EventHandler {
+ public:
+  Receiver(Link& link, TapDevice& tap, const ReceivePolicy& policy, DirectionCounters& counters)
+      : link_(link), pump_(link.stream_, tap, policy, counters, link) {}
+
+  void start() {
+    const Status status = link_.other_.loop().add(link_.stream_.fd(), EPOLLIN, this);
+    if (status.ok()) {
+      running_ = true;
+    } else {
+      tell_end(LinkEnd::of_errno(LinkEnd::Kind::kReset, status.error().code));
+    }
+  }
+
+  void stop() {
+    if (!std::exchange(running_, false)) return;
+    link_.other_.loop().remove(link_.stream_.fd(), this);
+  }
+
+  void on_events(uint32_t) override {
+    switch (pump_.run(link_.other_.buffer())) {
+      case ReceiveProgress::kIdle:
+        return;
+      case ReceiveProgress::kEndOfStream:
+        tell_end(LinkEnd::of(LinkEnd::Kind::kEndOfStream,
+                             pump_.has_unfinished() ? "inside a record" : ""));
+        break;
+      case ReceiveProgress::kStreamGone:
+        tell_end(LinkEnd::of_errno(LinkEnd::Kind::kReset, pump_.error()));
+        break;
+      case ReceiveProgress::kBreach:
+        tell_end(LinkEnd::of_breach(pump_.breach()));
+        break;
+      case ReceiveProgress::kTapGone:
+        tell_end(LinkEnd::of_errno(LinkEnd::Kind::kTapLost, pump_.error()));
+        break;
+    }
+    stop();
+  }
+
+ private:
+  void tell_end(const LinkEnd& end) {
+    link_.post_home([link = &link_, end] { link->end(end); });
+  }
+
+  Link& link_;
+  StreamToTap pump_;
+  bool running_ = false;
+};
+
+Link::Link(UniqueFd stream, const Peer& peer, TapDevice& tap, const LinkOptions& options,
+           RelayCounters& counters, Worker& home, Worker& other, LinkObserver& observer)
+    : stream_(std::move(stream)),
+      peer_(peer),
+      options_(options),
+      home_(home),
+      other_(other),
+      observer_(observer),
+      hello_(options.hello) {
+  hello_.nonce = draw_nonce();
+  agreement_.largest_payload = kLargestRecordPayload;
+  agreement_.burst_size = burst_size_of(options, peer.transport);
+  sender_ = std::make_unique<Sender>(*this, tap, counters.tap_to_stream);
+  receiver_ = std::make_unique<Receiver>(*this, tap, receive_policy(options, hello_),
+                                         counters.stream_to_tap);
+}
+
+Link::~Link() = default;
+
+void Link::start() {
+  TapToStream& pump = sender_->pump();
+  pump.set_policy({.burst_size = agreement_.burst_size,
+                   .one_frame_per_send = options_.burst_size == 1,
+                   .offloads = agreement_.offloads,
+                   .largest_payload = agreement_.largest_payload,
+                   .expected_frame = options_.mtu + kEthernetHeaderSize + kVlanTagSize});
+  pump.queue_record(RecordType::kFrame, encode_hello(hello_));
+  if (Status status = sender_->start(); !status.ok()) {
+    end(LinkEnd::of_errno(LinkEnd::Kind::kReset, status.error().code));
+    return;
+  }
+  known_timer_ = home_.loop().schedule(kKnownAfter, [this] { become_known(); });
+  other_.loop().post([receiver = receiver_.get()] { receiver->start(); });
+}
+
+// A task of the other worker, on its way home. The link lives until pump_removed, which is posted
+// after every such task.
+void Link::post_home(std::function<void()> task) { home_.loop().post(std::move(task)); }
+
+void Link::on_first_frame() {
+  post_home([this] { become_known(); });
+}
+
+void Link::on_hello(const Hello& hello) {
+  post_home([this, hello] { take_hello(hello); });
+}
+
+void Link::on_control(const Control& control) {
+  if (control.ping) post_home([this, cookie = *control.ping] { answer_ping(cookie); });
+  if (control.goodbye) {
+    const Goodbye& goodbye = *control.goodbye;
+    std::string detail = goodbye_word(goodbye.reason);
+    if (!goodbye.detail.empty()) detail += ": " + goodbye.detail;
+    post_home([this, detail] { end(LinkEnd::of(LinkEnd::Kind::kGoodbye, detail)); });
+  }
+}
+
+void Link::become_known() {
+  if (known_ || ended_ || closing_) return;
+  known_ = true;
+  home_.loop().cancel(known_timer_);
+  observer_.on_known(agreement_);
+}
+
+void Link::take_hello(const Hello& hello) {
+  if (ended_ || closing_) return;
+  Agreement agreed = agreement_;
+  agreed.plain = false;
+  agreed.offloads = hello.accepts & options_.offloads;
+  agreed.peer_mtu = hello.mtu;
+  agreed.peer_mac = hello.mac;
+  agreed.largest_payload = kLargestRecordPayload;
+  if (hello.largest_record != 0) {
+    // Below the smallest that is useful it is nonsense, and would drop every frame.
+    agreed.largest_payload =
+        std::clamp(size_t{hello.largest_record}, kSmallestHelloFrame, kLargestRecordPayload);
+  }
+  agreed.burst_size = burst_size_of(options_, peer_.transport);
+  if (hello.largest_burst != 0) {
+    agreed.burst_size =
+        std::clamp(size_t{hello.largest_burst}, kSmallestHelloFrame, agreed.burst_size);
+  }
+  agreement_ = agreed;
+
+  SendPolicy policy = sender_->pump().policy();
+  policy.burst_size = agreed.burst_size;
+  policy.offloads = agreed.offloads;
+  policy.largest_payload = agreed.largest_payload;
+  sender_->pump().set_policy(policy);
+  become_known();
+  observer_.on_hello(hello, agreement_);
+}
+
+void Link::answer_ping(uint64_t cookie) {
+  if (ended_ || closing_ || agreement_.plain) return;
+  const std::vector<uint8_t> pong = encode_control({.ping = {}, .pong = cookie, .goodbye = {}});
+  if (sender_->pump().queue_record(RecordType::kControl, pong)) sender_->run_again();
+}
+
+void Link::end(const LinkEnd& end) {
+  if (ended_ || closing_) return;
+  ended_ = true;
+  sender_->stop();
+  // A link that ends before its peer was known is told as that of a plain one first.
+  if (!known_) {
+    known_ = true;
+    observer_.on_known(agreement_);
+  }
+  observer_.on_end(end);
+}
+
+void Link::say_goodbye(GoodbyeReason reason) {
+  if (agreement_.plain) return;
+  const Goodbye goodbye{.reason = reason, .detail = {}};
+  const std::vector<uint8_t> payload = encode_control({.ping = {}, .pong = {}, .goodbye = goodbye});
+  // Only between records, and only if the stream takes it: the link does not wait for its peer.
+  if (sender_->pump().owned_bytes() > 0) return;
+  std::vector<uint8_t> record(kRecordHeaderSize + payload.size());
+  encode_record_header(RecordType::kControl, payload.size(), record.data());
+  std::copy(payload.begin(), payload.end(), record.begin() + kRecordHeaderSize);
+  stream_.send(record);
+}
+
+void Link::close(GoodbyeReason reason) {
+  say_goodbye(reason);
+  closing_ = true;
+  home_.loop().cancel(known_timer_);
+  sender_->stop();
+  // `other` stops only after every relay is closed (Engine), so this is never refused.
+  other_.loop().post([this] {
+    receiver_->stop();
+    post_home([this] { pump_removed(); });
+  });
+}
+
+void Link::pump_removed() { observer_.on_closed(); }
+
+}  // namespace arca

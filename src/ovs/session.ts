@@ -1,0 +1,255 @@
+/**
+ * One connection to OVS's database, and a view of the rows that matter to one port: kept up to date by the server, so
+ * that a look-up costs nothing and a change is an event.
+ */
+import { ArcaError } from '../errors.js';
+import { connectOvsdb, OperationError, type Tables } from '../ovsdb/client.js';
+import type { CallOptions, RpcError } from '../ovsdb/json-rpc.js';
+import { elements, integer, type Row, text, textMap, uuidText } from '../ovsdb/values.js';
+import type { BridgeFacts } from './bridge.js';
+import { ovsdbFailure } from './failures.js';
+import {
+  awaitCurCfg,
+  BUMP_NEXT_CFG,
+  choosePortNumber,
+  OVS_DATABASE,
+  OWNER,
+  OWNER_KEY,
+  removePortOperations,
+  selectPort,
+} from './port-commands.js';
+
+export interface PortView {
+  readonly tag: number | undefined;
+  readonly externalIds: Readonly<Record<string, string>>;
+  /** It carries our mark. */
+  readonly isOurs: boolean;
+  /** The bridge that was asked for holds it. */
+  readonly isOnBridge: boolean;
+}
+
+export interface InterfaceView {
+  /** OpenFlow port number; -1: vswitchd could not add it; nothing: not tried yet. */
+  readonly ofport: number | undefined;
+  readonly ofportRequest: number | undefined;
+  readonly error: string;
+}
+
+/** What the database holds under the names of a bridge and of a port. */
+export interface OvsView {
+  readonly bridge: BridgeFacts | undefined;
+  readonly port: PortView | undefined;
+  readonly interface: InterfaceView | undefined;
+}
+
+export type RemoveResult =
+  | 'removed'
+  /** There was none. */
+  | 'absent'
+  /** There is one, and it is not ours: it was left alone. */
+  | 'foreign';
+
+export interface OvsSession {
+  readonly socketPath: string;
+  view(): OvsView;
+  /** Resolves with what `look` gives as soon as that is not `undefined`. Rejects with an ArcaError at the deadline, on abort, or when the connection is lost. */
+  waitFor<T>(look: (view: OvsView) => T | undefined, what: string, options: CallOptions): Promise<T>;
+  /** Resolves when vswitchd has worked through all that was committed before the call. */
+  syncWithVswitchd(options: CallOptions): Promise<void>;
+  /** A number that no interface has or asks for; drawn at random, so that relays that start together draw different ones. */
+  freePortNumber(options: CallOptions): Promise<number>;
+  /** Removes the port from its bridge if it is ours. Does not wait for vswitchd. */
+  removePort(options: CallOptions): Promise<RemoveResult>;
+  readonly closed: Promise<RpcError>;
+  isOpen(): boolean;
+  close(): void;
+}
+
+export interface SessionOptions extends CallOptions {
+  readonly socketPath: string;
+  readonly bridge: string;
+  readonly tap: string;
+  /** Called after each change of the view, and when the connection ends. */
+  readonly onChange?: (() => void) | undefined;
+}
+
+/** Connects and reads the view. Rejects with `ovs-unreachable` or `ovs-timeout`. */
+export async function openOvsSession(options: SessionOptions): Promise<OvsSession> {
+  const { socketPath, bridge, tap, timeoutMs, signal, onChange } = options;
+  const target = { transport: 'unix', path: socketPath } as const;
+  const startedAt = performance.now();
+  const waiters = new Set<() => void>();
+
+  function changed(): void {
+    for (const check of [...waiters]) check();
+    onChange?.();
+  }
+
+  const { client, tables } = await (async () => {
+    try {
+      const client = await connectOvsdb(target, { timeoutMs, signal });
+      try {
+        const spec = {
+          Open_vSwitch: { columns: { external_ids: 'map' } },
+          Bridge: {
+            columns: { name: 'plain', fail_mode: 'plain', datapath_type: 'plain', ports: 'set' },
+            where: [['name', '==', bridge]],
+          },
+          Port: {
+            columns: { name: 'plain', tag: 'plain', external_ids: 'map' },
+            where: [['name', '==', tap]],
+          },
+          Interface: {
+            columns: { name: 'plain', ofport: 'plain', ofport_request: 'plain', error: 'plain' },
+            where: [['name', '==', tap]],
+          },
+        } as const;
+        const leftMs = Math.max(1, timeoutMs - (performance.now() - startedAt));
+        return { client, tables: await client.monitor(OVS_DATABASE, spec, changed, { timeoutMs: leftMs, signal }) };
+      } catch (error) {
+        client.close();
+        throw error;
+      }
+    } catch (error) {
+      throw ovsdbFailure(error, target, `looking at bridge ${bridge}`);
+    }
+  })();
+  void client.closed.then(changed);
+
+  const view = (): OvsView => readView(tables);
+
+  async function transact(operations: Parameters<typeof client.transact>[1], doing: string, call: CallOptions) {
+    try {
+      return await client.transact(OVS_DATABASE, operations, call);
+    } catch (error) {
+      if (error instanceof OperationError) throw error;
+      throw ovsdbFailure(error, target, doing);
+    }
+  }
+
+  return {
+    socketPath,
+    view,
+    closed: client.closed,
+    isOpen: client.isOpen,
+    close: client.close,
+
+    waitFor(look, what, call) {
+      return new Promise((resolve, reject) => {
+        const finish = (settle: () => void): void => {
+          waiters.delete(check);
+          clearTimeout(timer);
+          call.signal?.removeEventListener('abort', check);
+          settle();
+        };
+        const check = (): void => {
+          const seen = look(view());
+          if (seen !== undefined) finish(() => resolve(seen));
+          else if (call.signal?.aborted) {
+            finish(() => reject(new ArcaError('timed-out', `stopped while waiting for ${what}`)));
+          } else if (!client.isOpen()) {
+            void client.closed.then((why) => finish(() => reject(ovsdbFailure(why, target, `waiting for ${what}`))));
+          }
+        };
+        const timer = setTimeout(
+          () => finish(() => reject(vswitchdTimeout(socketPath, what, call.timeoutMs))),
+          call.timeoutMs,
+        );
+        waiters.add(check);
+        call.signal?.addEventListener('abort', check, { once: true });
+        check();
+      });
+    },
+
+    async syncWithVswitchd(call) {
+      const doing = 'waiting for ovs-vswitchd';
+      const startedAt = performance.now();
+      const bumped = await transact(BUMP_NEXT_CFG, doing, call);
+      const nextCfg = integer(bumped[1]?.rows?.[0]?.['next_cfg']) ?? 0;
+      const leftMs = Math.max(1, Math.ceil(call.timeoutMs - (performance.now() - startedAt)));
+      try {
+        // The server's own deadline comes first, so that a silent server is told apart from a silent vswitchd.
+        await transact(awaitCurCfg(nextCfg, leftMs), doing, { ...call, timeoutMs: leftMs + SERVER_GRACE_MS });
+      } catch (error) {
+        if (!(error instanceof OperationError)) throw error;
+        throw vswitchdTimeout(socketPath, 'the configuration to be applied', call.timeoutMs, error);
+      }
+    },
+
+    async freePortNumber(call) {
+      const columns = ['ofport', 'ofport_request'];
+      const [found] = await transact([{ op: 'select', table: 'Interface', where: [], columns }], 'reading ports', call);
+      return choosePortNumber(found?.rows ?? [], Math.random);
+    },
+
+    async removePort(call) {
+      const doing = `removing port ${tap}`;
+      for (;;) {
+        const [ports, interfaces] = await transact(selectPort(tap), doing, call);
+        const row = ports?.rows?.[0];
+        const portUuid = uuidText(row?.['_uuid']);
+        // An interface of that name in somebody's bond is none of our ports.
+        if (row === undefined || portUuid === undefined) return interfaces?.rows?.length ? 'foreign' : 'absent';
+        if (textMap(row['external_ids'])[OWNER_KEY] !== OWNER) return 'foreign';
+        try {
+          await transact(removePortOperations(tap, portUuid), doing, call);
+          return 'removed';
+        } catch (error) {
+          // Somebody removed it, or its mark, between the look and the change: look again.
+          if (error instanceof OperationError && error.index === 0) continue;
+          throw ovsdbFailure(error, target, doing);
+        }
+      }
+    },
+  };
+}
+
+const SERVER_GRACE_MS = 100;
+
+function vswitchdTimeout(socketPath: string, what: string, timeoutMs: number, cause?: unknown): ArcaError {
+  return new ArcaError(
+    'ovs-timeout',
+    `ovs-vswitchd does not answer: waited ${Math.round(timeoutMs)} ms for ${what} (database unix:${socketPath}). ` +
+      'Is the daemon running (ovs-appctl version)?',
+    { cause },
+  );
+}
+
+/** Pure: the typed view of the monitored rows. */
+export function readView(tables: Tables): OvsView {
+  const root = firstRow(tables, 'Open_vSwitch')?.[1] ?? {};
+  const rootIds = textMap(root['external_ids']);
+  const bridge = firstRow(tables, 'Bridge')?.[1];
+  const port = firstRow(tables, 'Port');
+  const iface = firstRow(tables, 'Interface')?.[1];
+  return {
+    bridge: bridge && {
+      name: text(bridge['name']),
+      failMode: text(bridge['fail_mode']),
+      // ovs-vswitchd.conf.db(5): empty means system.
+      datapathType: text(bridge['datapath_type']) || 'system',
+      ovnBridge: rootIds['ovn-bridge'] ?? '',
+      systemId: rootIds['system-id'] ?? '',
+    },
+    port: port && readPort(port, bridge),
+    interface: iface && {
+      ofport: integer(iface['ofport']),
+      ofportRequest: integer(iface['ofport_request']),
+      error: text(iface['error']),
+    },
+  };
+}
+
+function readPort([id, row]: readonly [string, Row], bridge: Row | undefined): PortView {
+  const externalIds = textMap(row['external_ids']);
+  return {
+    tag: integer(row['tag']),
+    externalIds,
+    isOurs: externalIds[OWNER_KEY] === OWNER,
+    isOnBridge: elements(bridge?.['ports']).some((port) => uuidText(port) === id),
+  };
+}
+
+function firstRow(tables: Tables, table: string): readonly [string, Row] | undefined {
+  return tables.get(table)?.entries().next().value;
+}

@@ -27,7 +27,7 @@ export interface InterfaceConfig {
 export interface NativeRelayOptions {
   /** Name of the TAP device to make, 1 to 15 bytes; it must not exist. */
   readonly tap: string;
-  /** MTU of the TAP device in bytes (L3), 68 to 65535. */
+  /** MTU of the TAP device in bytes (L3), 68 to 65521: what the kernel's TAP takes. */
   readonly mtu: number;
   /** Empty: every CID may connect. Applies to vsock peers. */
   readonly allowedCids: readonly number[];
@@ -65,6 +65,8 @@ export interface Agreed {
 export type NativeEvent =
   /** One for each link. Carrier is up and frames move before this: it waits at most 200 ms for the first record, to tell a plain peer. */
   | { readonly type: 'peer-connected'; readonly peer: Peer; readonly agreed: Agreed }
+  /** The peer said HELLO again (or late), and what was agreed changed. */
+  | { readonly type: 'peer-updated'; readonly peer: Peer; readonly agreed: Agreed }
   /** `reason` is a stable word (`end-of-stream`, `reset`, `breach`, `goodbye`, `replaced`), `detail` is for people. */
   | { readonly type: 'peer-gone'; readonly peer: Peer; readonly reason: string; readonly detail: string }
   | { readonly type: 'peer-refused'; readonly peer: Peer; readonly reason: 'cid-not-allowed' | 'busy' }
@@ -127,9 +129,13 @@ export interface NativeEngine {
 
 interface Addon {
   /** `workers`: threads, 2 by default: one a direction for a single relay. */
-  readonly Engine: new (options?: { readonly workers?: number }) => NativeEngine;
+  readonly Engine: new (options?: {
+    readonly workers?: number;
+  }) => NativeEngine;
   /** `vsock:PORT`, `vsock:CID:PORT` or `unix:PATH`. Throws `NativeError` with EINVAL and a message for the user. */
   parseEndpoint(text: string): Endpoint;
+  /** One datagram to `NOTIFY_SOCKET` (sd_notify(3)); a path, or `@` and an abstract name. Throws `NativeError`; does not block. */
+  sdNotify(path: string, state: string): void;
 }
 
 const require = createRequire(import.meta.url);
@@ -137,3 +143,4 @@ const addon = require('../build/Release/arca_native.node') as Addon;
 
 export const Engine: Addon['Engine'] = addon.Engine;
 export const parseEndpoint: Addon['parseEndpoint'] = addon.parseEndpoint;
+export const sdNotify: Addon['sdNotify'] = addon.sdNotify;

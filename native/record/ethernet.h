@@ -20,6 +20,10 @@ inline constexpr uint16_t kEtherTypeQinQ = 0x88A8;
 // The largest frame that a TAP can give: the largest IP packet, the header and one VLAN tag, bytes.
 inline constexpr size_t kLargestFrame = 65535 + kEthernetHeaderSize + kVlanTagSize;
 
+// What the kernel's TAP takes as MTU (drivers/net/tun.c), bytes, L3.
+inline constexpr uint32_t kLeastMtu = 68;  // RFC 791
+inline constexpr uint32_t kMostMtu = 65535 - kEthernetHeaderSize;
+
 using MacAddress = std::array<uint8_t, 6>;
 
 // The EtherType field of a frame of at least kEthernetHeaderSize bytes.

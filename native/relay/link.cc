@@ -22,9 +22,11 @@ size_t burst_size_of(const LinkOptions& options, Transport transport) {
   return std::min(options.burst_size, kLargestBurst);
 }
 
+size_t expected_frame(size_t mtu) { return mtu + kEthernetHeaderSize + kVlanTagSize; }
+
 ReceivePolicy receive_policy(const LinkOptions& options, const Hello& hello) {
   return {.limits = {.largest_payload = kLargestRecordPayload, .accepts = hello.accepts},
-          .mtu = options.mtu,
+          .mtu = options.receive_mtu,
           .allow_tagged = options.allow_tagged,
           .own_nonce = hello.nonce};
 }
@@ -208,7 +210,7 @@ void Link::start() {
                    .one_frame_per_send = options_.burst_size == 1,
                    .offloads = agreement_.offloads,
                    .largest_payload = agreement_.largest_payload,
-                   .expected_frame = options_.mtu + kEthernetHeaderSize + kVlanTagSize});
+                   .expected_frame = expected_frame(options_.mtu)});
   pump.queue_record(RecordType::kFrame, encode_hello(hello_));
   if (Status status = sender_->start(); !status.ok()) {
     end(LinkEnd::of_errno(LinkEnd::Kind::kReset, status.error().code));
@@ -216,6 +218,12 @@ void Link::start() {
   }
   known_timer_ = home_.loop().schedule(kKnownAfter, [this] { become_known(); });
   other_.loop().post([receiver = receiver_.get()] { receiver->start(); });
+}
+
+void Link::set_mtu(size_t mtu) {
+  SendPolicy policy = sender_->pump().policy();
+  policy.expected_frame = expected_frame(mtu);
+  sender_->pump().set_policy(policy);
 }
 
 // A task of the other worker, on its way home. The link lives until pump_removed, which is posted

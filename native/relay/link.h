@@ -52,6 +52,7 @@ struct LinkOptions {
   Hello hello;                       // what this end says first; the link draws the nonce
   Offloads offloads = kOffloadNone;  // that the TAP can hand over, if the peer takes them
   size_t mtu = 1500;                 // of the TAP, bytes, L3
+  size_t receive_mtu = 1500;         // larger frames from the peer are dropped, bytes, L3
   bool allow_tagged = false;
   size_t burst_size = 0;  // bytes; 0: the transport's default; 1: one frame a send
 };
@@ -87,6 +88,9 @@ class Link final : private RecordObserver {
   // Home thread. Says goodbye to a peer that can read it, if the stream takes it at once. Called
   // once; on_closed follows, never from within.
   void close(GoodbyeReason reason);
+
+  // Home thread.
+  void set_mtu(size_t mtu);
 
   const Peer& peer() const { return peer_; }
 

@@ -182,6 +182,11 @@ void Relay::close(std::function<void()> closed) {
   });
 }
 
+void Relay::set_mtu(size_t mtu) {
+  options_.link.mtu = mtu;
+  if (link_) link_->set_mtu(mtu);
+}
+
 void Relay::take_accepted(UniqueFd fd, const Peer& peer) {
   const std::vector<uint32_t>& allowed = options_.allowed_cids;
   if (peer.transport == Transport::kVsock && !allowed.empty() &&

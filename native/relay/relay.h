@@ -63,6 +63,9 @@ class Relay final : public LinkObserver {
   // told any more. Once.
   void close(std::function<void()> closed);
 
+  // Home thread, from within an observer's call: the TAP has another MTU now (bytes, L3).
+  void set_mtu(size_t mtu);
+
   // Any thread.
   const RelayCounters& counters() const { return counters_; }
   // Owner's thread, before close().
@@ -96,7 +99,7 @@ class Relay final : public LinkObserver {
   std::optional<TapDevice> tap_;
   Netlink netlink_;
   const int index_;
-  const RelayOptions options_;
+  RelayOptions options_;
   RelayObserver& observer_;
   RelayCounters counters_;
 

@@ -1,0 +1,661 @@
+// The border to JavaScript, and the only file that knows N-API: validate, convert, delegate. Its
+// types stand in src/native.ts.
+//
+// Threads: everything here runs on the JavaScript thread, but for the RelayObserver methods, which
+// run on a relay's home thread and do nothing but pass a change of state to a ThreadSafeFunction.
+// Nothing crosses per frame.
+
+#pragma GCC diagnostic push
+#pragma GCC diagnostic ignored "-Wshadow"
+#pragma GCC diagnostic ignored "-Wconversion"
+#pragma GCC diagnostic ignored "-Wunused-parameter"
+#include <napi.h>
+#pragma GCC diagnostic pop
+
+#include <memory>
+#include <set>
+#include <string>
+#include <utility>
+#include <vector>
+
+#include "io/sd_notify.h"
+#include "io/tap_interface.h"
+#include "relay/engine.h"
+#include "relay/relay.h"
+
+namespace arca {
+namespace {
+
+constexpr uint32_t kMostWorkers = 64;
+
+void throw_error(Napi::Env env, const std::string& code, const std::string& operation,
+                 const std::string& message) {
+  Napi::Error error = Napi::Error::New(env, message);
+  error.Set("code", code);
+  error.Set("operation", operation);
+  error.ThrowAsJavaScriptException();
+}
+
+void throw_error(Napi::Env env, const Error& error) {
+  throw_error(env, error_name(error.code), error.operation, describe(error));
+}
+
+void throw_argument(Napi::Env env, const std::string& message) {
+  throw_error(env, "EINVAL", "argument", message);
+}
+
+// Reads the properties of one object. The first that does not fit is thrown; after it every read
+// gives nothing.
+class Reader {
+ public:
+  Reader(Napi::Env env, const Napi::Value& value) : env_(env) {
+    if (value.IsObject()) {
+      object_ = value.As<Napi::Object>();
+    } else {
+      fail("an object is wanted");
+    }
+  }
+
+  bool ok() const { return ok_; }
+
+  std::string text(const char* name) {
+    const Napi::Value value = get(name);
+    if (!ok_) return {};
+    if (value.IsString()) return value.As<Napi::String>().Utf8Value();
+    fail(std::string(name) + " must be a string");
+    return {};
+  }
+
+  std::optional<std::string> optional_text(const char* name) {
+    if (is_absent(name)) return std::nullopt;
+    return text(name);
+  }
+
+  uint32_t number(const char* name, uint32_t least, uint32_t most) {
+    const Napi::Value value = get(name);
+    if (!ok_) return least;
+    const double number = value.IsNumber() ? value.As<Napi::Number>().DoubleValue() : -1;
+    if (number >= least && number <= most) return static_cast<uint32_t>(number);
+    fail(std::string(name) + " must be a number from " + std::to_string(least) + " to " +
+         std::to_string(most));
+    return least;
+  }
+
+  std::optional<uint32_t> optional_number(const char* name, uint32_t least, uint32_t most) {
+    if (is_absent(name)) return std::nullopt;
+    return number(name, least, most);
+  }
+
+  // Calls take(value) for each element of a list that may be absent.
+  template <typename Take>
+  void list(const char* name, Take take) {
+    if (is_absent(name)) return;
+    const Napi::Value value = get(name);
+    if (!ok_) return;
+    if (!value.IsArray()) return fail(std::string(name) + " must be an array");
+    const Napi::Array array = value.As<Napi::Array>();
+    for (uint32_t i = 0; ok_ && i < array.Length(); ++i) take(array.Get(i));
+  }
+
+  // A list of strings that `parse` turns into items.
+  template <typename Item, typename Parse>
+  void parsed_list(const char* name, std::vector<Item>& out, Parse parse) {
+    list(name, [&](const Napi::Value& value) {
+      const std::string item_text = value.IsString() ? value.As<Napi::String>().Utf8Value() : "";
+      std::optional<Item> item = parse(item_text);
+      if (!item) return fail(std::string(name) + " has a bad element: '" + item_text + "'");
+      if (out.size() == kMostHelloAddresses) {
+        return fail(std::string(name) + " has more than " + std::to_string(kMostHelloAddresses) +
+                    " elements");
+      }
+      out.push_back(*item);
+    });
+  }
+
+  Napi::Value get(const char* name) {
+    if (!ok_) return env_.Undefined();
+    return object_.Get(name);
+  }
+
+  bool is_absent(const char* name) {
+    const Napi::Value value = get(name);
+    return value.IsUndefined() || value.IsNull();
+  }
+
+  void fail(const std::string& message) {
+    if (std::exchange(ok_, false)) throw_argument(env_, message);
+  }
+
+ private:
+  Napi::Env env_;
+  Napi::Object object_;
+  bool ok_ = true;
+};
+
+void read_interface_config(Napi::Env env, const Napi::Value& value, Reader& owner,
+                           InterfaceConfig& config) {
+  Reader reader(env, value);
+  if (const std::optional<std::string> mac = reader.optional_text("mac")) {
+    config.mac = parse_mac(*mac);
+    if (!config.mac) reader.fail("mac must be a unicast MAC: '" + *mac + "'");
+  }
+  if (const std::optional<uint32_t> mtu = reader.optional_number("mtu", kLeastMtu, kMostMtu)) {
+    config.mtu = static_cast<uint16_t>(*mtu);
+  }
+  reader.parsed_list("addresses", config.addresses, parse_prefix);
+  reader.parsed_list("gateways", config.gateways, parse_ip);
+  reader.parsed_list("dns", config.dns, parse_ip);
+  if (!reader.ok()) owner.fail("");  // thrown already
+}
+
+struct NewRelay {
+  std::string tap;
+  uint32_t mtu = 0;
+  RelayOptions options;
+};
+
+std::optional<NewRelay> read_relay_options(Napi::Env env, const Napi::Value& value) {
+  Reader reader(env, value);
+  NewRelay relay;
+  relay.tap = reader.text("tap");
+  relay.mtu = reader.number("mtu", kLeastMtu, kMostMtu);
+  relay.options.link.burst_size =
+      reader.number("burstBytes", 0, static_cast<uint32_t>(kLargestBurst));
+  const std::string policy = reader.text("onSecondPeer");
+  if (policy != "refuse" && policy != "replace") {
+    reader.fail("onSecondPeer must be 'refuse' or 'replace'");
+  }
+  relay.options.replace_second_peer = policy == "replace";
+  reader.list("allowedCids", [&](const Napi::Value& cid) {
+    const double number = cid.IsNumber() ? cid.As<Napi::Number>().DoubleValue() : -1;
+    if (number < 0 || number >= kVsockCidAny) return reader.fail("allowedCids has a bad element");
+    relay.options.allowed_cids.push_back(static_cast<uint32_t>(number));
+  });
+  Hello& hello = relay.options.link.hello;
+  if (reader.ok()) {
+    read_interface_config(env, reader.get("interfaceConfig"), reader, hello.interface_config);
+  }
+  if (!reader.ok()) return std::nullopt;
+
+  relay.options.link.mtu = relay.mtu;
+  relay.options.link.receive_mtu = relay.mtu;
+  hello.largest_record = kLargestRecordPayload;
+  hello.mtu = static_cast<uint16_t>(relay.mtu);
+  return relay;
+}
+
+std::optional<Endpoint> read_endpoint(Napi::Env env, const Napi::Value& value) {
+  Reader reader(env, value);
+  const std::string transport = reader.text("transport");
+  Endpoint endpoint;
+  if (transport == "vsock") {
+    endpoint.transport = Transport::kVsock;
+    endpoint.cid = reader.number("cid", 0, kVsockCidAny);
+    endpoint.port = reader.number("port", 1, 0xFFFFFFFE);
+  } else if (transport == "unix") {
+    endpoint.transport = Transport::kUnix;
+    endpoint.path = reader.text("path");
+  } else {
+    reader.fail("transport must be 'vsock' or 'unix'");
+  }
+  if (!reader.ok()) return std::nullopt;
+  return endpoint;
+}
+
+const char* transport_word(Transport transport) {
+  return transport == Transport::kVsock ? "vsock" : "unix";
+}
+
+Napi::Object endpoint_object(Napi::Env env, const Endpoint& endpoint) {
+  Napi::Object object = Napi::Object::New(env);
+  object.Set("transport", transport_word(endpoint.transport));
+  if (endpoint.transport == Transport::kVsock) {
+    object.Set("cid", endpoint.cid);
+    object.Set("port", endpoint.port);
+  } else {
+    object.Set("path", endpoint.path);
+  }
+  return object;
+}
+
+Napi::Object peer_object(Napi::Env env, const Peer& peer) {
+  Napi::Object object = Napi::Object::New(env);
+  object.Set("transport", transport_word(peer.transport));
+  if (peer.transport == Transport::kVsock) {
+    object.Set("cid", peer.cid);
+    object.Set("port", peer.port);
+  } else {
+    object.Set("pid", peer.pid);
+  }
+  return object;
+}
+
+Napi::Array offload_words(Napi::Env env, Offloads offloads) {
+  constexpr std::pair<Offloads, const char*> kWords[] = {
+      {kOffloadChecksum, "checksum"},
+      {kOffloadTso4, "tso4"},
+      {kOffloadTso6, "tso6"},
+      {kOffloadUso, "uso"},
+  };
+  Napi::Array words = Napi::Array::New(env);
+  for (const auto& [bit, word] : kWords) {
+    if ((offloads & bit) != 0) words.Set(words.Length(), word);
+  }
+  return words;
+}
+
+Napi::Object agreement_object(Napi::Env env, const Agreement& agreement) {
+  Napi::Object object = Napi::Object::New(env);
+  object.Set("protocol", agreement.plain ? "plain" : "arca");
+  object.Set("offloads", offload_words(env, agreement.offloads));
+  object.Set("largestRecordBytes", static_cast<double>(agreement.largest_payload));
+  object.Set("largestBurstBytes", static_cast<double>(agreement.burst_size));
+  if (agreement.peer_mtu) object.Set("peerMtu", *agreement.peer_mtu);
+  if (agreement.peer_mac) object.Set("peerMac", format_mac(*agreement.peer_mac));
+  return object;
+}
+
+double number_of(const Counter& counter) { return static_cast<double>(counter.get()); }
+
+Napi::Object direction_object(Napi::Env env, const DirectionCounters& counters, size_t first_drop,
+                              size_t end_drop) {
+  Napi::Object drops = Napi::Object::New(env);
+  for (size_t i = first_drop; i < end_drop; ++i) {
+    drops.Set(drop_word(static_cast<Drop>(i)), number_of(counters.drops[i]));
+  }
+  Napi::Object object = Napi::Object::New(env);
+  object.Set("frames", number_of(counters.frames));
+  object.Set("bytes", number_of(counters.bytes));
+  object.Set("bursts", number_of(counters.bursts));
+  object.Set("systemCalls", number_of(counters.system_calls));
+  object.Set("stalls", number_of(counters.stalls));
+  object.Set("drops", drops);
+  return object;
+}
+
+Napi::Object counters_object(Napi::Env env, const RelayCounters& counters,
+                             const LinkStatistics& tap) {
+  Napi::Object refused = Napi::Object::New(env);
+  refused.Set(refusal_word(Refusal::kBusy), number_of(counters.refused_busy));
+  refused.Set(refusal_word(Refusal::kCidNotAllowed), number_of(counters.refused_cid));
+  Napi::Object breaches = Napi::Object::New(env);
+  for (size_t i = 0; i < kBreachCount; ++i) {
+    breaches.Set(breach_word(static_cast<Breach>(i)), number_of(counters.breaches[i]));
+  }
+  Napi::Object object = Napi::Object::New(env);
+  object.Set("tapToStream",
+             direction_object(env, counters.tap_to_stream, 0, kFirstStreamToTapDrop));
+  object.Set("streamToTap",
+             direction_object(env, counters.stream_to_tap, kFirstStreamToTapDrop, kDropCount));
+  object.Set("peersConnected", number_of(counters.peers_connected));
+  object.Set("peersRefused", refused);
+  object.Set("breaches", breaches);
+  object.Set("tapQueueDrops", static_cast<double>(tap.tx_dropped));
+  object.Set("peerUp", counters.peer_up.load(std::memory_order_relaxed) ? 1 : 0);
+  return object;
+}
+
+class RelayWrap;
+
+class EngineWrap final : public Napi::ObjectWrap<EngineWrap> {
+ public:
+  static Napi::Function define(Napi::Env env);
+
+  explicit EngineWrap(const Napi::CallbackInfo& info);
+
+  std::shared_ptr<Engine> engine() const { return engine_; }
+  void add(RelayWrap* relay) { relays_.insert(relay); }
+  void relay_closed(RelayWrap* relay);
+
+ private:
+  Napi::Value create_relay(const Napi::CallbackInfo& info);
+  Napi::Value close(const Napi::CallbackInfo& info);
+  void finish_close();
+
+  std::shared_ptr<Engine> engine_;
+  std::set<RelayWrap*> relays_;
+  std::optional<Napi::Promise::Deferred> closing_;
+};
+
+// A relay and its way to JavaScript. It holds itself and its engine while the relay is open, so
+// that neither is collected under running threads.
+class RelayWrap final : public Napi::ObjectWrap<RelayWrap>, public RelayObserver {
+ public:
+  static Napi::Function define(Napi::Env env);
+
+  explicit RelayWrap(const Napi::CallbackInfo& info);
+  ~RelayWrap() override;
+
+  // After construction: JavaScript's `new` gives no way to hand over native values.
+  bool open(Napi::Env env, EngineWrap* engine, NewRelay options, const Napi::Function& on_event);
+  Napi::Promise begin_close(Napi::Env env);
+
+ private:
+  using Event = std::function<void(Napi::Env, Napi::Function)>;
+
+  // RelayObserver, on the home thread
+  void on_peer_connected(const Peer& peer, const Agreement& agreement) override;
+  void on_hello(const Peer& peer, const Hello& hello, const Agreement& agreement) override;
+  void on_peer_gone(const Peer& peer, const LinkEnd& end) override;
+  void on_peer_refused(const Peer& peer, Refusal refusal) override;
+  void on_dial_failed(const Error& error) override;
+  void on_tap_lost(int error) override;
+
+  void pass(Event event);
+  void tell(std::function<Napi::Object(Napi::Env)> make);
+  static void stop_engine(void* self);  // an environment's clean-up hook
+  void finish_close(Napi::Env env);
+
+  Napi::Value listen(const Napi::CallbackInfo& info);
+  Napi::Value dial(const Napi::CallbackInfo& info);
+  Napi::Value counters(const Napi::CallbackInfo& info);
+  Napi::Value close(const Napi::CallbackInfo& info);
+
+  bool check_open(Napi::Env env);
+
+  EngineWrap* engine_wrap_ = nullptr;
+  Napi::ObjectReference engine_reference_;
+  std::shared_ptr<Engine> engine_;
+  std::unique_ptr<Relay> relay_;
+  Napi::ThreadSafeFunction events_;
+  std::optional<Napi::Promise::Deferred> closing_;
+  std::optional<Agreement> told_;  // home thread: what JavaScript knows of the link
+};
+
+// The classes of one environment: the addon may be loaded in several threads at once.
+struct Classes {
+  Napi::FunctionReference relay;
+};
+
+Napi::Function EngineWrap::define(Napi::Env env) {
+  return DefineClass(env, "Engine",
+                     {InstanceMethod<&EngineWrap::create_relay>("createRelay"),
+                      InstanceMethod<&EngineWrap::close>("close")});
+}
+
+EngineWrap::EngineWrap(const Napi::CallbackInfo& info) : Napi::ObjectWrap<EngineWrap>(info) {
+  uint32_t workers = 2;
+  if (info.Length() > 0 && !info[0].IsUndefined()) {
+    Reader reader(info.Env(), info[0]);
+    workers = reader.optional_number("workers", 1, kMostWorkers).value_or(workers);
+    if (!reader.ok()) return;
+  }
+  Result<std::unique_ptr<Engine>> engine = Engine::start(workers);
+  if (!engine.ok()) {
+    throw_error(info.Env(), engine.error());
+    return;
+  }
+  engine_ = std::move(engine.value());
+}
+
+Napi::Value EngineWrap::create_relay(const Napi::CallbackInfo& info) {
+  const Napi::Env env = info.Env();
+  if (!engine_ || closing_) {
+    throw_error(env, "ESHUTDOWN", "createRelay", "the engine is closed");
+    return env.Undefined();
+  }
+  if (info.Length() < 2 || !info[1].IsFunction()) {
+    throw_argument(env, "createRelay wants options and a function for events");
+    return env.Undefined();
+  }
+  std::optional<NewRelay> options = read_relay_options(env, info[0]);
+  if (!options) return env.Undefined();
+
+  const Napi::Object object = env.GetInstanceData<Classes>()->relay.New({});
+  if (env.IsExceptionPending()) return env.Undefined();
+  RelayWrap* relay = RelayWrap::Unwrap(object);
+  if (!relay->open(env, this, std::move(*options), info[1].As<Napi::Function>())) {
+    return env.Undefined();
+  }
+  return object;
+}
+
+Napi::Value EngineWrap::close(const Napi::CallbackInfo& info) {
+  const Napi::Env env = info.Env();
+  if (closing_) return closing_->Promise();
+  closing_ = Napi::Promise::Deferred::New(env);
+  const Napi::Promise promise = closing_->Promise();
+  for (RelayWrap* relay : relays_) relay->begin_close(env);
+  if (relays_.empty()) finish_close();
+  return promise;
+}
+
+void EngineWrap::relay_closed(RelayWrap* relay) {
+  relays_.erase(relay);
+  if (closing_ && relays_.empty()) finish_close();
+}
+
+void EngineWrap::finish_close() {
+  if (engine_) engine_->stop();
+  closing_->Resolve(Env().Undefined());
+}
+
+Napi::Function RelayWrap::define(Napi::Env env) {
+  return DefineClass(
+      env, "Relay",
+      {InstanceMethod<&RelayWrap::listen>("listen"), InstanceMethod<&RelayWrap::dial>("dial"),
+       InstanceMethod<&RelayWrap::counters>("counters"),
+       InstanceMethod<&RelayWrap::close>("close")});
+}
+
+RelayWrap::RelayWrap(const Napi::CallbackInfo& info) : Napi::ObjectWrap<RelayWrap>(info) {}
+
+// Open here only when the environment ends: stop_engine has joined the threads.
+RelayWrap::~RelayWrap() = default;
+
+bool RelayWrap::open(Napi::Env env, EngineWrap* engine, NewRelay options,
+                     const Napi::Function& on_event) {
+  Result<TapInterface> interface = TapInterface::create(options.tap);
+  if (!interface.ok()) {
+    throw_error(env, interface.error());
+    return false;
+  }
+  if (Status status = bring_up_silent(interface.value(), options.mtu); !status.ok()) {
+    throw_error(env, status.error());
+    return false;
+  }
+
+  engine_wrap_ = engine;
+  engine_ = engine->engine();
+  engine_reference_ = Napi::Persistent(engine->Value());
+  engine->add(this);
+  events_ = Napi::ThreadSafeFunction::New(env, on_event, "arca-relay", 0, 1);
+  // Registered after the ThreadSafeFunction, so run before its end: no thread may use it then.
+  napi_add_env_cleanup_hook(env, stop_engine, this);
+  relay_ = std::make_unique<Relay>(*engine_, std::move(interface.value()), options.options, *this);
+  Ref();
+
+  const Napi::Object self = Value();
+  self.Set("tap", options.tap);
+  self.Set("ifindex", relay_->index());
+  return true;
+}
+
+void RelayWrap::stop_engine(void* self) {
+  auto* relay = static_cast<RelayWrap*>(self);
+  relay->engine_->stop();
+  relay->relay_.reset();
+}
+
+void RelayWrap::pass(Event event) {
+  auto* data = new Event(std::move(event));
+  const napi_status status =
+      events_.NonBlockingCall(data, [](Napi::Env env, Napi::Function function, Event* passed) {
+        (*passed)(env, function);
+        delete passed;
+      });
+  if (status != napi_ok) delete data;  // the environment is ending
+}
+
+void RelayWrap::tell(std::function<Napi::Object(Napi::Env)> make) {
+  pass([make = std::move(make)](Napi::Env env, Napi::Function on_event) {
+    on_event.Call({make(env)});
+  });
+}
+
+void RelayWrap::on_peer_connected(const Peer& peer, const Agreement& agreement) {
+  told_ = agreement;
+  tell([peer, agreement](Napi::Env env) {
+    Napi::Object event = Napi::Object::New(env);
+    event.Set("type", "peer-connected");
+    event.Set("peer", peer_object(env, peer));
+    event.Set("agreed", agreement_object(env, agreement));
+    return event;
+  });
+}
+
+void RelayWrap::on_hello(const Peer& peer, const Hello&, const Agreement& agreement) {
+  if (told_ == agreement) return;
+  told_ = agreement;
+  tell([peer, agreement](Napi::Env env) {
+    Napi::Object event = Napi::Object::New(env);
+    event.Set("type", "peer-updated");
+    event.Set("peer", peer_object(env, peer));
+    event.Set("agreed", agreement_object(env, agreement));
+    return event;
+  });
+}
+
+void RelayWrap::on_peer_gone(const Peer& peer, const LinkEnd& end) {
+  tell([peer, end](Napi::Env env) {
+    Napi::Object event = Napi::Object::New(env);
+    event.Set("type", "peer-gone");
+    event.Set("peer", peer_object(env, peer));
+    event.Set("reason", link_end_word(end.kind));
+    event.Set("detail", end.detail);
+    return event;
+  });
+}
+
+void RelayWrap::on_peer_refused(const Peer& peer, Refusal refusal) {
+  tell([peer, refusal](Napi::Env env) {
+    Napi::Object event = Napi::Object::New(env);
+    event.Set("type", "peer-refused");
+    event.Set("peer", peer_object(env, peer));
+    event.Set("reason", refusal_word(refusal));
+    return event;
+  });
+}
+
+void RelayWrap::on_dial_failed(const Error& error) {
+  tell([error](Napi::Env env) {
+    Napi::Object event = Napi::Object::New(env);
+    event.Set("type", "dial-failed");
+    event.Set("code", error_name(error.code));
+    event.Set("detail", describe(error));
+    return event;
+  });
+}
+
+void RelayWrap::on_tap_lost(int error) {
+  tell([error](Napi::Env env) {
+    Napi::Object event = Napi::Object::New(env);
+    event.Set("type", "tap-lost");
+    event.Set("code", error_name(error));
+    event.Set("detail", describe({"TAP device", error}));
+    return event;
+  });
+}
+
+bool RelayWrap::check_open(Napi::Env env) {
+  if (relay_ && !closing_) return true;
+  throw_error(env, "ESHUTDOWN", "relay", "the relay is closed");
+  return false;
+}
+
+Napi::Value RelayWrap::listen(const Napi::CallbackInfo& info) {
+  const Napi::Env env = info.Env();
+  if (!check_open(env)) return env.Undefined();
+  const std::optional<Endpoint> endpoint = read_endpoint(env, info[0]);
+  if (!endpoint) return env.Undefined();
+  if (Status status = relay_->listen(*endpoint); !status.ok()) throw_error(env, status.error());
+  return env.Undefined();
+}
+
+Napi::Value RelayWrap::dial(const Napi::CallbackInfo& info) {
+  const Napi::Env env = info.Env();
+  if (!check_open(env)) return env.Undefined();
+  const std::optional<Endpoint> endpoint = read_endpoint(env, info[0]);
+  if (endpoint) relay_->dial(*endpoint);
+  return env.Undefined();
+}
+
+Napi::Value RelayWrap::counters(const Napi::CallbackInfo& info) {
+  const Napi::Env env = info.Env();
+  if (!check_open(env)) return env.Undefined();
+  // A device that was deleted under us has no statistics any more; the relay's own counters stay.
+  LinkStatistics tap;
+  if (Result<LinkStatistics> read = relay_->tap_statistics(); read.ok()) tap = read.value();
+  return counters_object(env, relay_->counters(), tap);
+}
+
+Napi::Value RelayWrap::close(const Napi::CallbackInfo& info) { return begin_close(info.Env()); }
+
+Napi::Promise RelayWrap::begin_close(Napi::Env env) {
+  if (closing_) return closing_->Promise();
+  closing_ = Napi::Promise::Deferred::New(env);
+  const Napi::Promise promise = closing_->Promise();
+  if (!relay_) {
+    closing_->Resolve(env.Undefined());
+    return promise;
+  }
+  relay_->close(
+      [this] { pass([this](Napi::Env js_env, Napi::Function) { finish_close(js_env); }); });
+  return promise;
+}
+
+void RelayWrap::finish_close(Napi::Env env) {
+  napi_remove_env_cleanup_hook(env, stop_engine, this);
+  relay_.reset();
+  engine_.reset();
+  events_.Release();
+  engine_wrap_->relay_closed(this);
+  engine_reference_.Reset();
+  closing_->Resolve(env.Undefined());
+  Unref();
+}
+
+Napi::Value js_parse_endpoint(const Napi::CallbackInfo& info) {
+  const Napi::Env env = info.Env();
+  if (info.Length() < 1 || !info[0].IsString()) {
+    throw_argument(env, "parseEndpoint wants a string");
+    return env.Undefined();
+  }
+  const ParsedEndpoint parsed = parse_endpoint(info[0].As<Napi::String>().Utf8Value());
+  if (!parsed.endpoint) {
+    throw_argument(env, parsed.problem);
+    return env.Undefined();
+  }
+  return endpoint_object(env, *parsed.endpoint);
+}
+
+Napi::Value js_sd_notify(const Napi::CallbackInfo& info) {
+  const Napi::Env env = info.Env();
+  if (info.Length() < 2 || !info[0].IsString() || !info[1].IsString()) {
+    throw_argument(env, "sdNotify wants a path and a text");
+    return env.Undefined();
+  }
+  const Status status =
+      sd_notify(info[0].As<Napi::String>().Utf8Value(), info[1].As<Napi::String>().Utf8Value());
+  if (!status.ok()) throw_error(env, status.error());
+  return env.Undefined();
+}
+
+Napi::Object init(Napi::Env env, Napi::Object exports) {
+  auto* classes = new Classes;
+  classes->relay = Napi::Persistent(RelayWrap::define(env));
+  env.SetInstanceData(classes);  // deleted with the environment
+  exports.Set("Engine", EngineWrap::define(env));
+  exports.Set("parseEndpoint", Napi::Function::New<js_parse_endpoint>(env, "parseEndpoint"));
+  exports.Set("sdNotify", Napi::Function::New<js_sd_notify>(env, "sdNotify"));
+  return exports;
+}
+
+}  // namespace
+}  // namespace arca
+
+// The macro needs names at file scope.
+static Napi::Object init_addon(Napi::Env env, Napi::Object exports) {
+  return arca::init(env, exports);
+}
+NODE_API_MODULE(arca_native, init_addon)

@@ -23,14 +23,14 @@ const char* goodbye_word(GoodbyeReason reason);
 
 struct Goodbye {
   GoodbyeReason reason = GoodbyeReason::kUnspecified;
-  std::string detail;  // for people; at most 200 bytes, printable ASCII after decoding
+  std::string detail{};  // for people; at most 200 bytes, printable ASCII after decoding
 };
 
 // Each that is set stands in the record.
 struct Control {
-  std::optional<uint64_t> ping;  // a cookie; the answer is a pong with the same one
-  std::optional<uint64_t> pong;
-  std::optional<Goodbye> goodbye;
+  std::optional<uint64_t> ping{};  // a cookie; the answer is a pong with the same one
+  std::optional<uint64_t> pong{};
+  std::optional<Goodbye> goodbye{};
 };
 
 // The payload, without the record's header.

@@ -27,23 +27,23 @@ inline constexpr size_t kMostHelloAddresses = 16;  // of each kind
 
 // What the container's interface should be. Each field may be absent.
 struct InterfaceConfig {
-  std::optional<MacAddress> mac;
-  std::optional<uint16_t> mtu;  // bytes, L3
-  std::vector<IpPrefix> addresses;
-  std::vector<IpAddress> gateways;
-  std::vector<IpAddress> dns;
+  std::optional<MacAddress> mac{};
+  std::optional<uint16_t> mtu{};  // bytes, L3
+  std::vector<IpPrefix> addresses{};
+  std::vector<IpAddress> gateways{};
+  std::vector<IpAddress> dns{};
 
   bool operator==(const InterfaceConfig&) const = default;
 };
 
 struct Hello {
-  uint64_t nonce = 0;                // random, one for each link and end: tells an echo from a peer
-  Offloads accepts = kOffloadNone;   // what the sender of this HELLO takes
-  uint32_t largest_record = 0;       // payload, bytes; 0: not told
-  uint32_t largest_burst = 0;        // bytes that the sender likes to receive at once; 0: not told
-  std::optional<uint16_t> mtu;       // of the sender's interface, bytes, L3
-  std::optional<MacAddress> mac;     // of the sender's interface
-  InterfaceConfig interface_config;  // from a relay: what the container's interface should be
+  uint64_t nonce = 0;               // random, one for each link and end: tells an echo from a peer
+  Offloads accepts = kOffloadNone;  // what the sender of this HELLO takes
+  uint32_t largest_record = 0;      // payload, bytes; 0: not told
+  uint32_t largest_burst = 0;       // bytes that the sender likes to receive at once; 0: not told
+  std::optional<uint16_t> mtu{};    // of the sender's interface, bytes, L3
+  std::optional<MacAddress> mac{};  // of the sender's interface
+  InterfaceConfig interface_config{};  // from a relay: what the container's interface should be
 
   bool operator==(const Hello&) const = default;
 };

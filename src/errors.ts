@@ -46,6 +46,9 @@ export const ERROR_KINDS = {
 
   'cleanup-incomplete': { exitCode: 50, meaning: 'stopped, but the OVS port could not be removed' },
   'forced-exit': { exitCode: 51, meaning: 'a second signal forced the exit; the OVS port may be left' },
+
+  'sandbox-failed': { exitCode: 60, meaning: 'a part of the sandbox did not start or stop' },
+  'datapath-missing': { exitCode: 61, meaning: 'the kernel has no Open vSwitch datapath' },
 } as const satisfies Record<string, ErrorKind>;
 
 export type ErrorCode = keyof typeof ERROR_KINDS;
@@ -77,10 +80,12 @@ export function errnoOf(error: unknown): string | undefined {
   return typeof error.code === 'string' ? error.code : undefined;
 }
 
-/** The exit codes as lines for `--help`, in the order of their numbers. */
-export function exitCodeLines(): string[] {
+/** The exit codes as lines for `--help`, in the order of their numbers; those that the program can end with. */
+export function exitCodeLines(canHappen: (code: ErrorCode) => boolean = () => true): string[] {
   const rows: [number, string][] = [[0, 'success']];
-  for (const kind of Object.values(ERROR_KINDS)) rows.push([kind.exitCode, kind.meaning]);
+  for (const [code, kind] of Object.entries(ERROR_KINDS)) {
+    if (canHappen(code as ErrorCode)) rows.push([kind.exitCode, kind.meaning]);
+  }
   rows.sort(([a], [b]) => a - b);
   return rows.map(([exitCode, meaning]) => `${String(exitCode).padStart(4)}  ${meaning}`);
 }

@@ -1,0 +1,182 @@
+#!/usr/bin/env node
+/** `arca-relay`: argv, exit code and signals of one relay. */
+import { Command, CommanderError, Option } from 'commander';
+import { ArcaError, ERROR_KINDS, exitCodeLines, toArcaError } from '../errors.js';
+import { createLogger, LOG_FORMATS, LOG_LEVELS, type LogFormat, type Logger, type LogLevel } from '../log.js';
+import { createNotifier, type Notifier } from '../relay/notify.js';
+import { type RelayArguments, type RelayOptions, readRelayOptions } from '../relay/options.js';
+import { startRelay } from '../relay/relay.js';
+import { readVersion } from '../version.js';
+
+interface CommandLine extends RelayArguments {
+  readonly logLevel: LogLevel;
+  readonly logFormat?: LogFormat;
+}
+
+const EXAMPLES = `
+Examples:
+  arca-relay --port 5555 --network net-a --peer-cid 7
+  arca-relay --listen unix:/run/arca/web.sock --tap tap-web --vlan 100
+  arca-relay --connect vsock:7:5555 --network net-a --on-second-peer replace
+  arca-relay --port 5555 --network net-a --peer-address 10.9.0.2/24 --peer-gateway 10.9.0.1 --peer-dns 10.9.0.1
+
+Exit codes:
+${exitCodeLines((code) => code !== 'sandbox-failed' && code !== 'datapath-missing').join('\n')}
+`;
+
+function buildCommand(version: string): Command {
+  const list = (value: string, values: readonly string[] = []): string[] => [...values, value];
+  return new Command('arca-relay')
+    .description('Moves Ethernet frames between a container (over vsock) and a port with a VLAN tag of an OVS bridge.')
+    .version(version)
+    .allowExcessArguments(false)
+    .exitOverride()
+    .optionsGroup('Where the container is (exactly one):')
+    .option('--port <n>', 'listen on this vsock port, any CID')
+    .option('--listen <endpoint>', 'listen on vsock:[CID:]PORT or unix:PATH')
+    .option('--connect <endpoint>', 'dial vsock:CID:PORT or unix:PATH')
+    .optionsGroup('Where the frames go:')
+    .option('--network <name>', 'OVN logical switch; its external_ids:vlan_tag is the tag')
+    .option('--vlan <tag>', 'the tag, 1 to 4094, instead of the look-up')
+    .option('--bridge <name>', 'OVS bridge', 'br-int')
+    .option('--attach <mode>', 'vlan: by tag; auto: whatever works', 'vlan')
+    .option('--tap <name>', 'name of the TAP device, at most 15 bytes (default: tap<port>)')
+    .option('--mtu <bytes>', 'MTU of the TAP', '1500')
+    .optionsGroup('Who may connect, and how frames are sent:')
+    .option('--peer-cid <cid>', 'allow this vsock CID; repeatable (default: any)', list)
+    .option('--on-second-peer <policy>', 'refuse, or replace the first', 'refuse')
+    .option('--burst <bytes>', 'largest send; 1: each frame by itself (default: by transport)')
+    .optionsGroup("What the container's end is told (arca-tap configures its interface by it):")
+    .option('--peer-mac <mac>', 'MAC of its interface')
+    .option('--peer-address <cidr>', 'address of its interface; repeatable', list)
+    .option('--peer-gateway <address>', 'default gateway; repeatable', list)
+    .option('--peer-dns <address>', 'DNS server; repeatable', list)
+    .optionsGroup('Open vSwitch and OVN:')
+    .option('--ovs <unix:path>', 'OVS database (default: as ovs-vsctl)')
+    .option('--nb <remote>', 'OVN northbound database: unix:PATH, tcp:HOST:PORT, ssl:... (default: as ovn-nbctl)')
+    .option('--timeout <seconds>', 'for the whole start', '10')
+    .optionsGroup('Observing:')
+    .option('--metrics <endpoint>', 'GET /metrics and /status on unix:PATH or HOST:PORT')
+    .option('--notify-fd <n>', 'write one JSON line for each event to this descriptor')
+    .addOption(new Option('--log-level <level>', 'least level to log').choices(LOG_LEVELS).default('info'))
+    .addOption(new Option('--log-format <format>', 'default: pretty on a terminal').choices(LOG_FORMATS))
+    .addHelpText('after', EXAMPLES);
+}
+
+/** Gives the command line, or the exit code when there is nothing more to do: commander has printed why. */
+function parseCommandLine(version: string): CommandLine | number {
+  try {
+    return buildCommand(version).parse().opts<CommandLine>();
+  } catch (error) {
+    if (!(error instanceof CommanderError)) throw error;
+    return error.exitCode === 0 ? 0 : ERROR_KINDS.usage.exitCode;
+  }
+}
+
+async function loadAddon(): Promise<typeof import('../native.js')> {
+  try {
+    return await import('../native.js');
+  } catch (cause) {
+    const why = cause instanceof Error ? cause.message.split('\n', 1)[0] : String(cause);
+    throw new ArcaError('addon-missing', `the native addon can not be loaded: ${why}; build it: npm run build`, {
+      cause,
+    });
+  }
+}
+
+/**
+ * The first signal aborts with the signal's name as reason; the second ends the process at once, and undoes nothing.
+ * An error that nobody caught aborts too, with itself as reason: it must not leave a port behind.
+ */
+function watchSignals(log: Logger): AbortSignal {
+  const controller = new AbortController();
+  process.on('uncaughtException', (error) => controller.abort(error));
+  // A terminal that closes means stop, as it does to QEMU.
+  for (const name of ['SIGTERM', 'SIGINT', 'SIGHUP'] as const) {
+    process.on(name, () => {
+      if (controller.signal.aborted) {
+        log.warn({ signal: name }, 'second signal: leaving at once');
+        process.exit(ERROR_KINDS['forced-exit'].exitCode);
+      }
+      controller.abort(name);
+    });
+  }
+  return controller.signal;
+}
+
+/** The name of the signal, or the error, that aborted. */
+async function aborted(signal: AbortSignal): Promise<string | ArcaError> {
+  if (!signal.aborted) {
+    await new Promise((resolve) => {
+      signal.addEventListener('abort', resolve, { once: true });
+    });
+  }
+  return typeof signal.reason === 'string' ? signal.reason : toArcaError(signal.reason);
+}
+
+async function runRelay(
+  options: RelayOptions,
+  native: typeof import('../native.js'),
+  notifier: Notifier,
+  log: Logger,
+  version: string,
+): Promise<void> {
+  const signal = watchSignals(log);
+  const engine = new native.Engine();
+  let ending: ArcaError | string;
+  try {
+    const relay = await startRelay(options, { engine, notifier, log, env: process.env, version }, signal);
+    ending = await Promise.race([relay.failed, aborted(signal)]);
+    try {
+      await relay.stop(typeof ending === 'string' ? ending : ending.code);
+    } catch (error) {
+      // What ended the relay is the error to tell; that the port may be left is told beside it.
+      if (typeof ending === 'string') throw error;
+      log.error({ err: error }, 'could not stop cleanly');
+    }
+  } catch (error) {
+    const failure = toArcaError(error);
+    // A signal during the start ends it with an error of whatever step it was in; all of it was undone.
+    if (!signal.aborted || failure.code === 'cleanup-incomplete') throw failure;
+    ending = await aborted(signal);
+  } finally {
+    await engine.close();
+  }
+  if (typeof ending !== 'string') throw ending;
+  notifier.emit({ event: 'stopped', reason: ending });
+}
+
+async function main(): Promise<number> {
+  const version = readVersion();
+  const commandLine = parseCommandLine(version);
+  if (typeof commandLine === 'number') return commandLine;
+
+  const log = await createLogger({
+    level: commandLine.logLevel,
+    format: commandLine.logFormat,
+    fields: { program: 'arca-relay' },
+  });
+  let notifier: Notifier | undefined;
+  try {
+    const native = await loadAddon();
+    const options = readRelayOptions(commandLine, native.parseEndpoint);
+    const socket = process.env['NOTIFY_SOCKET'];
+    notifier = createNotifier({
+      fd: options.notifyFd,
+      systemd: socket ? { socket, send: native.sdNotify } : undefined,
+      log,
+    });
+    if (options.role === 'listen' && options.endpoint.transport === 'vsock' && options.allowedCids.length === 0) {
+      log.warn({ vsockPort: options.endpoint.port }, 'no --peer-cid given: every CID may connect');
+    }
+    await runRelay(options, native, notifier, log, version);
+    return 0;
+  } catch (error) {
+    const { code, message, exitCode, cause } = toArcaError(error);
+    log.error({ code, ...(code === 'unexpected' && { err: cause }) }, message);
+    notifier?.emit({ event: 'failed', code, message, exitCode });
+    return exitCode;
+  }
+}
+
+process.exit(await main());

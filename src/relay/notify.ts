@@ -1,0 +1,127 @@
+/**
+ * Tells whoever started the relay what becomes of it: one JSON line for each event on `--notify-fd`, and systemd's
+ * protocol (sd_notify(3)) where NOTIFY_SOCKET is set.
+ */
+import { ArcaError, type ErrorCode } from '../errors.js';
+import { openLineWriter } from '../line-writer.js';
+import type { Logger } from '../log.js';
+import type { Agreed, Peer } from '../native.js';
+import type { DegradedReason } from '../ovs/keeper.js';
+
+/** In the order of the start; `starting` is told when the step is done. */
+export type StartStep = 'arguments' | 'tag' | 'bridge' | 'tap' | 'attach' | 'listen';
+
+export type RelayEvent =
+  | { readonly event: 'starting'; readonly step: StartStep }
+  /** At the start, and again after each `degraded`. */
+  | {
+      readonly event: 'ready';
+      readonly tap: string;
+      readonly ifindex: number;
+      readonly tag: number;
+      readonly bridge: string;
+      /** OpenFlow port number. */
+      readonly ofport: number;
+      readonly role: 'listen' | 'dial';
+      /** As `--listen` and `--connect` take it. */
+      readonly endpoint: string;
+      readonly mtu: number;
+      readonly datapathType: string;
+      readonly network?: string;
+      readonly pid: number;
+    }
+  | { readonly event: 'peer-connected' | 'peer-updated'; readonly peer: Peer; readonly agreed: Agreed }
+  | { readonly event: 'peer-gone'; readonly peer: Peer; readonly reason: string; readonly detail: string }
+  | { readonly event: 'peer-refused'; readonly peer: Peer; readonly reason: string }
+  | { readonly event: 'dial-failed'; readonly code: string; readonly detail: string }
+  /** The port does not forward, or it is not known whether it does. */
+  | { readonly event: 'degraded'; readonly reason: DegradedReason; readonly detail: string }
+  /** The port and the TAP are being removed; `stopped`, or `failed`, follows. */
+  | { readonly event: 'stopping'; readonly reason: string }
+  | { readonly event: 'stopped'; readonly reason: string }
+  | { readonly event: 'failed'; readonly code: ErrorCode; readonly message: string; readonly exitCode: number };
+
+export interface Notifier {
+  /** Written before it returns. Never blocks and never throws: a reader that is slow or gone costs the line. */
+  emit(event: RelayEvent): void;
+  close(): void;
+}
+
+export interface NotifierOptions {
+  readonly fd: number | undefined;
+  readonly systemd: { readonly socket: string; readonly send: (socket: string, state: string) => void } | undefined;
+  readonly log: Logger;
+}
+
+/** Throws `usage` when the descriptor is not open. */
+export function createNotifier({ fd, systemd, log }: NotifierOptions): Notifier {
+  const writer = fd === undefined ? undefined : openNotifyFd(fd);
+  let droppedCount = 0;
+  let systemdFailed = false;
+
+  function toFd(event: RelayEvent): void {
+    if (writer === undefined) return;
+    if (writer.write(`${JSON.stringify(event)}\n`)) return;
+    droppedCount++;
+    // Once is enough: the reader is the one to be told, and it does not listen.
+    if (droppedCount === 1)
+      log.warn({ notifyFd: fd, event: event.event }, 'nobody reads the notify descriptor; dropped');
+  }
+
+  function toSystemd(event: RelayEvent): void {
+    const state = systemdState(event);
+    if (systemd === undefined || state === undefined) return;
+    try {
+      systemd.send(systemd.socket, state);
+      systemdFailed = false;
+    } catch (error) {
+      if (!systemdFailed) log.warn({ err: error, notifySocket: systemd.socket }, 'systemd could not be told');
+      systemdFailed = true;
+    }
+  }
+
+  return {
+    emit(event) {
+      toFd(event);
+      toSystemd(event);
+    },
+    close() {
+      writer?.close();
+    },
+  };
+}
+
+/** Pure: what systemd is to know of an event. */
+export function systemdState(event: RelayEvent): string | undefined {
+  switch (event.event) {
+    case 'starting':
+      return `STATUS=Starting: ${event.step} done`;
+    case 'ready':
+      return `READY=1\nSTATUS=Ready: ${event.tap} on ${event.bridge}, VLAN ${event.tag}, ${event.role} ${event.endpoint}`;
+    case 'degraded':
+      return `STATUS=Degraded: ${event.reason}`;
+    case 'peer-connected':
+    case 'peer-updated':
+      return `STATUS=Ready: peer connected (${event.agreed.protocol})`;
+    case 'peer-gone':
+      return `STATUS=Ready: peer gone (${event.reason})`;
+    case 'stopping':
+      return `STOPPING=1\nSTATUS=Stopping: ${event.reason}`;
+    case 'stopped':
+      return `STATUS=Stopped: ${event.reason}`;
+    case 'failed':
+      // sd_notify(3): a value ends with its line.
+      return `STATUS=Failed: ${event.message.replaceAll('\n', ' ')}`;
+    case 'peer-refused':
+    case 'dial-failed':
+      return undefined;
+  }
+}
+
+function openNotifyFd(fd: number): ReturnType<typeof openLineWriter> {
+  try {
+    return openLineWriter(fd);
+  } catch (cause) {
+    throw new ArcaError('usage', `--notify-fd: descriptor ${fd} is not open`, { cause });
+  }
+}

@@ -1,0 +1,216 @@
+/**
+ * One relay's life. Start: arguments, tag, bridge, TAP, attach, listen, ready; each step is undone if a later one
+ * fails. Then events, until `stop` undoes all of them.
+ */
+import { ArcaError, toArcaError } from '../errors.js';
+import type { Logger } from '../log.js';
+import type { MetricsRenderer } from '../metrics.js';
+import type { NativeEngine, NativeEvent, NativeRelay } from '../native.js';
+import { lookUpTag } from '../ovn/network-tag.js';
+import { attachPort } from '../ovs/attach.js';
+import { type Keeper, keepAttached } from '../ovs/keeper.js';
+import { type OvsPlaces, ovsPlaces } from '../ovs/places.js';
+import type { PortSpec } from '../ovs/port-commands.js';
+import { type FoundBridge, lookAtBridge } from './look-ups.js';
+import { listenFailure, tapFailure } from './native-errors.js';
+import type { Notifier } from './notify.js';
+import { endpointText, type RelayOptions } from './options.js';
+import { createReporter, type RelayFacts, type RelayStatus, type Reporter } from './reporter.js';
+import { createUndoStack, type UndoStack } from './undo.js';
+
+export interface RelayDependencies {
+  /** Its owner closes it, after the relay has stopped. */
+  readonly engine: NativeEngine;
+  readonly notifier: Notifier;
+  readonly log: Logger;
+  readonly env: NodeJS.ProcessEnv;
+  readonly version: string;
+}
+
+export interface Relay {
+  status(): RelayStatus;
+  /** Settles with the error that ends the relay while it runs, for example a TAP that was deleted. It still has to be stopped. */
+  readonly failed: Promise<ArcaError>;
+  /**
+   * Removes the port and the TAP, in well under a second, whatever hangs. Rejects with `cleanup-incomplete` when it
+   * can't say that the port is gone.
+   */
+  stop(reason: string): Promise<void>;
+}
+
+/** Together with the rest of stopping, this stays under a second. */
+const DETACH_TIMEOUT_MS = 600;
+
+/** Resolves when the relay is ready. Rejects with an ArcaError, and has undone everything by then. Aborting `signal` ends the start. */
+export async function startRelay(
+  options: RelayOptions,
+  dependencies: RelayDependencies,
+  signal: AbortSignal,
+): Promise<Relay> {
+  const undo = createUndoStack();
+  const reporter = createReporter({ tap: options.tap, ...dependencies });
+  try {
+    return await start(options, dependencies, reporter, undo, signal);
+  } catch (error) {
+    const undoError = await undo.run(dependencies.log);
+    if (undoError !== undefined) dependencies.log.error({ err: undoError }, 'the start could not be undone completely');
+    throw toArcaError(error);
+  }
+}
+
+async function start(
+  options: RelayOptions,
+  { engine, log, env, version }: RelayDependencies,
+  reporter: Reporter,
+  undo: UndoStack,
+  signal: AbortSignal,
+): Promise<Relay> {
+  const deadline = performance.now() + options.timeoutMs;
+  const call = () => ({ timeoutMs: Math.max(1, Math.ceil(deadline - performance.now())), signal });
+  const places = ovsPlaces(options.ovsSocketPath, env);
+  let keeper: Keeper | undefined;
+  reporter.stepDone('arguments');
+
+  const { tag, found } = await lookUp(options, places, call(), () => keeper?.notice(), reporter, log);
+  undo.push('connections', () => {
+    found.session.close();
+    found.vswitchd?.close();
+  });
+  reporter.stepDone('bridge');
+
+  const native = makeTap(options, engine, reporter.nativeEvent);
+  undo.push('TAP', () => native.close());
+  reporter.stepDone('tap');
+
+  signal.throwIfAborted();
+  const port = portOf(options, tag);
+  const { ofport } = await attachPort({ session: found.session, port, log, ...call() });
+  reporter.portChanged(undefined, ofport);
+  keeper = keepAttached({
+    ...found,
+    places,
+    port,
+    ofport,
+    failModeAtStart: found.bridge.failMode,
+    log,
+    onTrouble: reporter.portChanged,
+  });
+  undo.push('port', detaching(keeper, port, log));
+  reporter.stepDone('attach');
+
+  signal.throwIfAborted();
+  const facts = factsOf(options, tag, found, native);
+  const status = (): RelayStatus => reporter.status(facts, native.counters());
+  if (options.metrics !== undefined) {
+    const { startStatusServer } = await import('./status-server.js');
+    const metrics = metricsOf(native, reporter, version);
+    const server = await startStatusServer(options.metrics, { status, metrics }, signal);
+    undo.push('status server', server.stop);
+  }
+  openEndpoint(native, options);
+  reporter.stepDone('listen');
+
+  signal.throwIfAborted();
+  reporter.started(facts);
+  return {
+    status,
+    failed: reporter.failed,
+    async stop(reason) {
+      reporter.stopping(reason);
+      const error = await undo.run(log);
+      if (error !== undefined) throw error;
+    },
+  };
+}
+
+/** Asks OVN and OVS at the same time; when both fail, the tag's error is the one that counts. */
+async function lookUp(
+  options: RelayOptions,
+  places: OvsPlaces,
+  { timeoutMs, signal }: { readonly timeoutMs: number; readonly signal: AbortSignal },
+  onChange: () => void,
+  reporter: Reporter,
+  log: Logger,
+): Promise<{ readonly tag: number; readonly found: FoundBridge }> {
+  const { network, vlan, nb, bridge, tap, attach } = options;
+  const noTag = new AbortController();
+  const findingTag = vlan ?? lookUpTag({ network: network ?? '', nb, timeoutMs, signal });
+  const findingBridge = lookAtBridge({
+    ...{ places, bridge, tap, attach, timeoutMs, onChange, log },
+    signal: AbortSignal.any([signal, noTag.signal]),
+  });
+  // Its error is told further down, or not at all when there is no tag: it is not unhandled.
+  findingBridge.catch(() => {});
+  try {
+    const tag = await findingTag;
+    reporter.stepDone('tag');
+    return { tag, found: await findingBridge };
+  } catch (error) {
+    noTag.abort();
+    await findingBridge.then(
+      ({ session, vswitchd }) => {
+        session.close();
+        vswitchd?.close();
+      },
+      () => {},
+    );
+    throw error;
+  }
+}
+
+function makeTap(options: RelayOptions, engine: NativeEngine, onEvent: (event: NativeEvent) => void): NativeRelay {
+  const { tap, mtu, allowedCids, onSecondPeer, burstBytes, interfaceConfig } = options;
+  try {
+    return engine.createRelay({ tap, mtu, allowedCids, onSecondPeer, burstBytes, interfaceConfig }, onEvent);
+  } catch (error) {
+    throw tapFailure(error, tap);
+  }
+}
+
+/** The marks say what the port is for; a network that is not named leaves none. */
+function portOf({ bridge, tap, network, endpoint }: RelayOptions, tag: number): PortSpec {
+  return { bridge, tap, tag, marks: { 'arca-network': network ?? '', 'arca-endpoint': endpointText(endpoint) } };
+}
+
+function openEndpoint(native: NativeRelay, { role, endpoint }: RelayOptions): void {
+  try {
+    if (role === 'listen') native.listen(endpoint);
+    else native.dial(endpoint);
+  } catch (error) {
+    throw listenFailure(error, endpoint);
+  }
+}
+
+function detaching(keeper: Keeper, { tap, bridge }: PortSpec, log: Logger): () => Promise<void> {
+  return async () => {
+    try {
+      const result = await keeper.stop(DETACH_TIMEOUT_MS);
+      if (result === 'foreign') log.warn({ tap, bridge }, 'the port is not ours any more and was left alone');
+    } catch (cause) {
+      const why = cause instanceof Error ? cause.message : String(cause);
+      throw new ArcaError(
+        'cleanup-incomplete',
+        `port ${tap} may be left on bridge ${bridge}: ${why}. ` +
+          `The next start of this relay removes it, or: ovs-vsctl --if-exists del-port ${bridge} ${tap}`,
+        { cause },
+      );
+    }
+  };
+}
+
+function metricsOf(native: NativeRelay, reporter: Reporter, version: string) {
+  let renderer: Promise<MetricsRenderer> | undefined;
+  return async () => {
+    renderer ??= import('../metrics.js').then(({ createMetricsRenderer }) => createMetricsRenderer());
+    return (await renderer).render({ counters: native.counters(), isReady: reporter.isReady(), version });
+  };
+}
+
+function factsOf(options: RelayOptions, tag: number, { bridge }: FoundBridge, { ifindex }: NativeRelay): RelayFacts {
+  const { tap, network, role, endpoint, mtu } = options;
+  return {
+    ...{ tap, ifindex, tag, bridge: bridge.name, datapathType: bridge.datapathType },
+    ...(network !== undefined && { network }),
+    ...{ role, endpoint: endpointText(endpoint), mtu, pid: process.pid },
+  };
+}

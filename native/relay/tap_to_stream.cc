@@ -128,8 +128,8 @@ bool TapToStream::accept_frame(const uint8_t* record, size_t frame_size) {
     drop = Drop::kRunt;
   } else if (is_hello_frame(Bytes(frame, frame_size))) {
     drop = Drop::kForgedHello;
-  } else if (!with_header() &&
-             ((header[0] & kVirtioNetNeedsChecksum) != 0 || header[1] != kVirtioNetGsoNone)) {
+  } else if (check_virtio_net(decode_virtio_net(header), frame_size, policy_.offloads) !=
+             VirtioNetFault::kNone) {
     drop = Drop::kUnsegmented;
   } else if (frame_size + (with_header() ? kVirtioNetHeaderSize : 0) > policy_.largest_payload) {
     drop = Drop::kPeerLimit;

@@ -49,6 +49,7 @@ export const ERROR_KINDS = {
 
   'sandbox-failed': { exitCode: 60, meaning: 'a part of the sandbox did not start or stop' },
   'datapath-missing': { exitCode: 61, meaning: 'the kernel has no Open vSwitch datapath' },
+  'sandbox-missing': { exitCode: 62, meaning: 'no sandbox is up in that run directory' },
 } as const satisfies Record<string, ErrorKind>;
 
 export type ErrorCode = keyof typeof ERROR_KINDS;

@@ -184,6 +184,33 @@ export function run(command: string, args: readonly string[], options: RunOption
   });
 }
 
+export type Ending = { readonly exitCode: number } | { readonly endedBy: NodeJS.Signals };
+
+/**
+ * Runs a program with our own standard streams, to its end. Signals of the terminal reach it by themselves; those that
+ * reach only us are passed on. Rejects with a `CommandError` if it can't be started.
+ */
+export function runInForeground(command: string, args: readonly string[], env: NodeJS.ProcessEnv): Promise<Ending> {
+  return new Promise((resolve, reject) => {
+    const child = spawn(command, args, { stdio: 'inherit', env });
+    const passOn = (signal: NodeJS.Signals): boolean => child.kill(signal);
+    const signals: readonly NodeJS.Signals[] = ['SIGINT', 'SIGTERM', 'SIGHUP', 'SIGQUIT'];
+    for (const signal of signals) process.on(signal, passOn);
+    const settle = (finish: () => void): void => {
+      for (const signal of signals) process.off(signal, passOn);
+      finish();
+    };
+    child.once('error', (cause) => {
+      if (child.pid !== undefined) return;
+      const what = { command, args, failure: 'not-found', output: { stdout: '', stderr: '' } } as const;
+      settle(() => reject(new CommandError(what, `can not start ${command}: ${cause.message}`, { cause })));
+    });
+    child.once('exit', (exitCode, endedBy) => {
+      settle(() => resolve(endedBy === null ? { exitCode: exitCode ?? 1 } : { endedBy }));
+    });
+  });
+}
+
 /** Collects a stream, at most `maxBytes` of it; the function that comes back gives the text so far. */
 function collect(stream: NodeJS.ReadableStream | null, maxBytes: number, onTooMuch: () => void): () => string {
   const chunks: Buffer[] = [];

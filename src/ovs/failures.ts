@@ -1,5 +1,5 @@
 /** What a failure of OVSDB's protocol means to the user. */
-import { ArcaError } from '../errors.js';
+import { ArcaError, errnoOf } from '../errors.js';
 import { OperationError } from '../ovsdb/client.js';
 import { RpcError, type RpcTarget, targetText } from '../ovsdb/json-rpc.js';
 
@@ -8,6 +8,11 @@ export function ovsdbFailure(error: unknown, target: RpcTarget, doing: string): 
   if (error instanceof ArcaError) return error;
   const where = targetText(target);
   if (error instanceof RpcError) {
+    if (['EACCES', 'EPERM'].includes(errnoOf(error.cause) ?? '')) {
+      return new ArcaError('permission-denied', `no permission to connect to ovsdb-server at ${where}; run as root`, {
+        cause: error,
+      });
+    }
     switch (error.failure) {
       case 'unreachable':
       case 'closed':

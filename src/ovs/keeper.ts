@@ -150,6 +150,7 @@ export function keepAttached(options: KeeperOptions): Keeper {
       report(trouble);
       if (trouble === undefined) {
         retryMs = FIRST_RETRY_MS;
+        mendAfter = 0;
         await latch.wait({ signal });
       } else {
         await latch.wait({ timeoutMs: retryMs, signal });

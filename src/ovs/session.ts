@@ -20,6 +20,7 @@ import {
 } from './port-commands.js';
 
 export interface PortView {
+  readonly uuid: string;
   readonly tag: number | undefined;
   readonly externalIds: Readonly<Record<string, string>>;
   /** It carries our mark. */
@@ -184,6 +185,9 @@ export async function openOvsSession(options: SessionOptions): Promise<OvsSessio
 
     async removePort(call) {
       const doing = `removing port ${tap}`;
+      // Sent without a look before it: a server that is stopped now still reads it when it goes on, though we are gone.
+      const known = view().port;
+      if (known?.isOurs && (await removeIfOurs(known.uuid, doing, call))) return 'removed';
       for (;;) {
         const [ports, interfaces] = await transact(selectPort(tap), doing, call);
         const row = ports?.rows?.[0];
@@ -191,17 +195,21 @@ export async function openOvsSession(options: SessionOptions): Promise<OvsSessio
         // An interface of that name in somebody's bond is none of our ports.
         if (row === undefined || portUuid === undefined) return interfaces?.rows?.length ? 'foreign' : 'absent';
         if (textMap(row['external_ids'])[OWNER_KEY] !== OWNER) return 'foreign';
-        try {
-          await transact(removePortOperations(tap, portUuid), doing, call);
-          return 'removed';
-        } catch (error) {
-          // Somebody removed it, or its mark, between the look and the change: look again.
-          if (error instanceof OperationError && error.index === 0) continue;
-          throw ovsdbFailure(error, target, doing);
-        }
+        if (await removeIfOurs(portUuid, doing, call)) return 'removed';
       }
     },
   };
+
+  /** False: that row is gone, or has lost our mark. */
+  async function removeIfOurs(portUuid: string, doing: string, call: CallOptions): Promise<boolean> {
+    try {
+      await transact(removePortOperations(tap, portUuid), doing, call);
+      return true;
+    } catch (error) {
+      if (error instanceof OperationError && error.index === 0) return false;
+      throw ovsdbFailure(error, target, doing);
+    }
+  }
 }
 
 const SERVER_GRACE_MS = 100;
@@ -243,6 +251,7 @@ export function readView(tables: Tables): OvsView {
 function readPort([id, row]: readonly [string, Row], bridge: Row | undefined): PortView {
   const externalIds = textMap(row['external_ids']);
   return {
+    uuid: id,
     tag: integer(row['tag']),
     externalIds,
     isOurs: externalIds[OWNER_KEY] === OWNER,

@@ -88,7 +88,7 @@ function connectSocket(target: RpcTarget, { timeoutMs, signal }: CallOptions): P
     const socket =
       target.transport === 'unix' ? connect(target.path) : connect({ host: target.host, port: target.port });
     const timer = setTimeout(
-      () => fail(new RpcError('timed-out', `${where} did not take a connection in ${timeoutMs} ms`)),
+      () => fail(new RpcError('timed-out', `${where} did not take a connection in ${Math.round(timeoutMs)} ms`)),
       timeoutMs,
     );
     const onAbort = (): void => fail(new RpcError('aborted', `not connected to ${where}: aborted`));
@@ -191,7 +191,7 @@ function overSocket(target: RpcTarget, socket: Socket, options: ConnectOptions):
       }
       const id = nextId++;
       const timer = setTimeout(
-        () => give(new RpcError('timed-out', `${where} did not answer ${method} in ${timeoutMs} ms`)),
+        () => give(new RpcError('timed-out', `${where} did not answer ${method} in ${Math.round(timeoutMs)} ms`)),
         timeoutMs,
       );
       const onAbort = (): void => give(new RpcError('aborted', `${method} to ${where}: aborted`));

@@ -190,8 +190,8 @@ function detaching(keeper: Keeper, { tap, bridge }: PortSpec, log: Logger): () =
       const why = cause instanceof Error ? cause.message : String(cause);
       throw new ArcaError(
         'cleanup-incomplete',
-        `port ${tap} may be left on bridge ${bridge}: ${why}. ` +
-          `The next start of this relay removes it, or: ovs-vsctl --if-exists del-port ${bridge} ${tap}`,
+        `port ${tap} may be left on bridge ${bridge}; the next start of this relay removes it, ` +
+          `or: ovs-vsctl --if-exists del-port ${bridge} ${tap}. Why: ${why}`,
         { cause },
       );
     }

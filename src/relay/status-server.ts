@@ -1,9 +1,10 @@
 /**
  * HTTP on `--metrics`: `GET /metrics` for Prometheus, `GET /status` for whoever wants to know or adopt this relay.
  */
-import { unlinkSync } from 'node:fs';
+import { existsSync, lstatSync, unlinkSync } from 'node:fs';
 import { createServer, type IncomingMessage, type Server, type ServerResponse } from 'node:http';
 import { connect } from 'node:net';
+import { dirname } from 'node:path';
 import { ArcaError, errnoOf } from '../errors.js';
 import type { MetricsText } from '../metrics.js';
 import type { HttpEndpoint } from './options.js';
@@ -35,7 +36,9 @@ export async function startStatusServer(
   try {
     await listen(server, endpoint);
   } catch (error) {
-    if (errnoOf(error) !== 'EADDRINUSE' || endpoint.transport !== 'unix' || (await isAlive(endpoint.path, signal))) {
+    if (errnoOf(error) !== 'EADDRINUSE' || endpoint.transport !== 'unix') throw listenFailure(error, endpoint);
+    // A connect to a file that is no socket is refused too (unix(7)); it is not ours to remove.
+    if (!lstatSync(endpoint.path).isSocket() || (await isAlive(endpoint.path, signal))) {
       throw listenFailure(error, endpoint);
     }
     unlinkSync(endpoint.path);
@@ -85,27 +88,31 @@ function isAlive(path: string, signal?: AbortSignal): Promise<boolean> {
 }
 
 async function answer(request: IncomingMessage, response: ServerResponse, source: StatusSource): Promise<void> {
-  const path = request.url?.split('?', 1)[0];
   if (request.method !== 'GET' && request.method !== 'HEAD') {
     response.writeHead(405, { allow: 'GET, HEAD' }).end();
     return;
   }
   try {
-    switch (path) {
-      case '/metrics': {
-        const { contentType, body } = await source.metrics();
-        response.writeHead(200, { 'content-type': contentType }).end(body);
-        return;
-      }
-      case '/status':
-        response.writeHead(200, { 'content-type': 'application/json' }).end(`${JSON.stringify(source.status())}\n`);
-        return;
-      default:
-        response.writeHead(404, { 'content-type': 'text/plain' }).end('GET /metrics or GET /status\n');
-    }
+    // The body first: what fails must fail before the head says that all is well.
+    const { status, contentType, body } = await read(request.url?.split('?', 1)[0], source);
+    response.writeHead(status, { 'content-type': contentType }).end(body);
   } catch (error) {
     const message = error instanceof Error ? error.message : String(error);
     response.writeHead(500, { 'content-type': 'text/plain' }).end(`${message}\n`);
+  }
+}
+
+async function read(
+  path: string | undefined,
+  source: StatusSource,
+): Promise<MetricsText & { readonly status: number }> {
+  switch (path) {
+    case '/metrics':
+      return { status: 200, ...(await source.metrics()) };
+    case '/status':
+      return { status: 200, contentType: 'application/json', body: `${JSON.stringify(source.status())}\n` };
+    default:
+      return { status: 404, contentType: 'text/plain', body: 'GET /metrics or GET /status\n' };
   }
 }
 
@@ -113,6 +120,10 @@ function listenFailure(error: unknown, endpoint: HttpEndpoint): ArcaError {
   const where = endpoint.transport === 'unix' ? `unix:${endpoint.path}` : `${endpoint.host}:${endpoint.port}`;
   const said = error instanceof Error ? error.message : String(error);
   const cause = error;
+  // libuv tells a missing folder as EACCES.
+  if (endpoint.transport === 'unix' && !existsSync(dirname(endpoint.path))) {
+    return new ArcaError('endpoint-failed', `--metrics ${where}: the folder does not exist`, { cause });
+  }
   switch (errnoOf(error)) {
     case 'EADDRINUSE':
       return new ArcaError('endpoint-in-use', `--metrics ${where}: somebody listens there already (${said})`, {

@@ -12,6 +12,7 @@
 #include <napi.h>
 #pragma GCC diagnostic pop
 
+#include <algorithm>
 #include <memory>
 #include <set>
 #include <string>
@@ -148,6 +149,34 @@ void read_interface_config(Napi::Env env, const Napi::Value& value, Reader& owne
   if (!reader.ok()) owner.fail("");  // thrown already
 }
 
+constexpr std::pair<Offloads, const char*> kOffloadWords[] = {
+    {kOffloadChecksum, "checksum"},
+    {kOffloadTso4, "tso4"},
+    {kOffloadTso6, "tso6"},
+    {kOffloadUso, "uso"},
+};
+
+// A list of words; empty if it is none, with the error thrown.
+std::optional<Offloads> read_offloads(Napi::Env env, const Napi::Value& value) {
+  if (!value.IsArray()) {
+    throw_argument(env, "offloads must be an array");
+    return std::nullopt;
+  }
+  Offloads offloads = kOffloadNone;
+  const Napi::Array array = value.As<Napi::Array>();
+  for (uint32_t i = 0; i < array.Length(); ++i) {
+    const std::string word = array.Get(i).ToString().Utf8Value();
+    const auto* found = std::find_if(std::begin(kOffloadWords), std::end(kOffloadWords),
+                                     [&](const auto& entry) { return word == entry.second; });
+    if (found == std::end(kOffloadWords)) {
+      throw_argument(env, "offloads has a bad element: '" + word + "'");
+      return std::nullopt;
+    }
+    offloads |= found->first;
+  }
+  return offloads;
+}
+
 struct NewRelay {
   std::string tap;
   uint32_t mtu = 0;
@@ -176,6 +205,11 @@ std::optional<NewRelay> read_relay_options(Napi::Env env, const Napi::Value& val
     read_interface_config(env, reader.get("interfaceConfig"), reader, hello.interface_config);
   }
   if (!reader.ok()) return std::nullopt;
+  if (!reader.is_absent("offloads")) {
+    const std::optional<Offloads> offloads = read_offloads(env, reader.get("offloads"));
+    if (!offloads) return std::nullopt;
+    relay.options.link.offloads = *offloads;
+  }
 
   relay.options.link.mtu = relay.mtu;
   relay.options.link.receive_mtu = relay.mtu;
@@ -231,14 +265,8 @@ Napi::Object peer_object(Napi::Env env, const Peer& peer) {
 }
 
 Napi::Array offload_words(Napi::Env env, Offloads offloads) {
-  constexpr std::pair<Offloads, const char*> kWords[] = {
-      {kOffloadChecksum, "checksum"},
-      {kOffloadTso4, "tso4"},
-      {kOffloadTso6, "tso6"},
-      {kOffloadUso, "uso"},
-  };
   Napi::Array words = Napi::Array::New(env);
-  for (const auto& [bit, word] : kWords) {
+  for (const auto& [bit, word] : kOffloadWords) {
     if ((offloads & bit) != 0) words.Set(words.Length(), word);
   }
   return words;
@@ -348,6 +376,7 @@ class RelayWrap final : public Napi::ObjectWrap<RelayWrap>, public RelayObserver
 
   Napi::Value listen(const Napi::CallbackInfo& info);
   Napi::Value dial(const Napi::CallbackInfo& info);
+  Napi::Value set_offloads(const Napi::CallbackInfo& info);
   Napi::Value counters(const Napi::CallbackInfo& info);
   Napi::Value close(const Napi::CallbackInfo& info);
 
@@ -577,6 +606,14 @@ Napi::Value RelayWrap::dial(const Napi::CallbackInfo& info) {
   if (!check_open(env)) return env.Undefined();
   const std::optional<Endpoint> endpoint = read_endpoint(env, info[0]);
   if (endpoint) relay_->dial(*endpoint);
+  return env.Undefined();
+}
+
+Napi::Value RelayWrap::set_offloads(const Napi::CallbackInfo& info) {
+  const Napi::Env env = info.Env();
+  if (!check_open(env)) return env.Undefined();
+  const std::optional<Offloads> offloads = read_offloads(env, info[0]);
+  if (offloads) relay_->set_offloads(*offloads);
   return env.Undefined();
 }
 

@@ -58,6 +58,8 @@ The interface:
   --mtu BYTES           68 to 65521 (default: the relay's, else 1500)
 
   --burst BYTES         largest send; 1 sends each frame by itself
+  --offload auto|off    off: no checksum or segmentation offload, whatever the
+                        relay takes, and no joining of TCP segments
   --quiet               say nothing but errors
   --version, --help
 
@@ -80,6 +82,7 @@ struct Arguments {
   std::string netns;
   InterfaceConfig config;  // what the command line fixes
   size_t burst_size = 0;
+  bool offload = true;
   bool quiet = false;
 };
 
@@ -114,6 +117,7 @@ enum Option {
   kGateway,
   kMtu,
   kBurst,
+  kOffload,
   kQuiet,
   kVersion,
   kHelpOption,
@@ -131,6 +135,7 @@ constexpr option kOptions[] = {
     {"gateway", required_argument, nullptr, kGateway},
     {"mtu", required_argument, nullptr, kMtu},
     {"burst", required_argument, nullptr, kBurst},
+    {"offload", required_argument, nullptr, kOffload},
     {"quiet", no_argument, nullptr, kQuiet},
     {"version", no_argument, nullptr, kVersion},
     {"help", no_argument, nullptr, kHelpOption},
@@ -210,6 +215,14 @@ std::optional<int> take_option(int code, Arguments& arguments) {
       const auto burst = parse_number<size_t>(optarg, 1, kLargestBurst);
       if (!burst) return usage_error("--burst: '%s' is not 1 to %zu", optarg, kLargestBurst);
       arguments.burst_size = *burst;
+      return std::nullopt;
+    }
+    case kOffload: {
+      const std::string word = optarg;
+      if (word != "auto" && word != "off") {
+        return usage_error("--offload: '%s' is neither auto nor off", optarg);
+      }
+      arguments.offload = word == "auto";
       return std::nullopt;
     }
     case kQuiet:
@@ -466,6 +479,8 @@ RelayOptions relay_options(const Arguments& arguments) {
   options.link.receive_mtu = kMostMtu;
   options.link.allow_tagged = true;
   options.link.burst_size = arguments.burst_size;
+  // The container's own stack is behind this TAP: it takes everything.
+  if (arguments.offload) options.link.offloads = kOffloadsByDefault;
   return options;
 }
 

@@ -24,6 +24,9 @@ export interface InterfaceConfig {
   readonly dns?: readonly string[];
 }
 
+/** `uso` is UDP segmentation, by option only. */
+export type Offload = 'checksum' | 'tso4' | 'tso6' | 'uso';
+
 export interface NativeRelayOptions {
   /** Name of the TAP device to make, 1 to 15 bytes; it must not exist. */
   readonly tap: string;
@@ -35,6 +38,8 @@ export interface NativeRelayOptions {
   /** Largest send in bytes; 1 sends each frame by itself; 0 takes the transport's default. */
   readonly burstBytes: number;
   readonly interfaceConfig: InterfaceConfig;
+  /** What the switch behind the TAP takes. With `checksum`, `tso4` and `tso6` TCP segments of a plain peer are joined, too. */
+  readonly offloads?: readonly Offload[];
 }
 
 export interface Peer {
@@ -50,8 +55,8 @@ export interface Peer {
 export interface Agreed {
   /** `plain` until (and unless) the peer's HELLO arrived. */
   readonly protocol: 'plain' | 'arca';
-  /** Offloads of the frames that this end may send: `checksum`, `tso4`, `tso6`, `uso`. */
-  readonly offloads: readonly string[];
+  /** Offloads of the frames that this end may send. */
+  readonly offloads: readonly Offload[];
   /** Largest payload of a record that this end may send, bytes. */
   readonly largestRecordBytes: number;
   /** Largest send, bytes. */
@@ -115,6 +120,8 @@ export interface NativeRelay {
   listen(endpoint: Endpoint): void;
   /** Dials for ever, with backoff from 10 ms to 1 s, and again after each peer that goes. */
   dial(endpoint: Endpoint): void;
+  /** The switch takes these from now on; the peer is told. */
+  setOffloads(offloads: readonly Offload[]): void;
   counters(): RelayCounters;
   /** Closes listener, link and TAP. The promise settles when every descriptor is closed; no event comes after it. Safe to call twice. */
   close(): Promise<void>;

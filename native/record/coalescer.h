@@ -37,6 +37,9 @@ struct Train {
 
 class Coalescer {
  public:
+  // The most pieces that a train has: the headers and the payloads.
+  static constexpr size_t kMostPieces = 65;
+
   Coalescer() = default;
   Coalescer(const Coalescer&) = delete;
   Coalescer& operator=(const Coalescer&) = delete;
@@ -82,7 +85,7 @@ class Coalescer {
 
  private:
   static constexpr size_t kSlots = 16;
-  static constexpr size_t kMostSegments = 64;
+  static constexpr size_t kMostSegments = kMostPieces - 1;
 
   enum class Kind : uint8_t {
     kOther,     // no TCP that we know
@@ -115,7 +118,7 @@ class Coalescer {
     size_t total = 0;  // bytes of headers and payloads
     size_t count = 0;
     bool push = false;
-    std::array<Bytes, kMostSegments + 1> pieces;  // [0]: headers
+    std::array<Bytes, kMostPieces> pieces;  // [0]: headers
     std::array<uint8_t, kLargestHeaders> headers;
   };
 

@@ -29,11 +29,29 @@ class RecordAssembler {
   size_t owned_bytes() const { return unfinished_.capacity(); }
 
   // Takes `size` bytes, of which room() was filled first and `bulk` holds the rest. Calls
-  // on_record(const Record&) -> std::optional<Breach> for each whole record, in order; the record's
-  // payload is valid during that call only. Returns the breach that ended the stream, if any; the
-  // records before it were delivered.
+  // on_record(const Record&) -> std::optional<Breach> for each whole record, in order, and then
+  // on_end(), until when the payloads stay valid. Returns the breach that ended the stream, if any;
+  // the records before it were delivered.
+  template <typename OnRecord, typename OnEnd>
+  std::optional<Breach> accept(size_t size, Bytes bulk, OnRecord&& on_record, OnEnd&& on_end) {
+    const std::optional<Breach> breach = take(size, bulk, on_record);
+    on_end();
+    finished_.clear();
+    finished_.shrink_to_fit();
+    return breach;
+  }
+
   template <typename OnRecord>
   std::optional<Breach> accept(size_t size, Bytes bulk, OnRecord&& on_record) {
+    return accept(size, bulk, on_record, [] {});
+  }
+
+  // Accepts these offloads too from now on.
+  void widen(Offloads accepts) { limits_.accepts |= accepts; }
+
+ private:
+  template <typename OnRecord>
+  std::optional<Breach> take(size_t size, Bytes bulk, OnRecord& on_record) {
     const size_t in_room = std::min(size, unfinished_.size() - filled_);
     filled_ += in_room;
     Bytes rest = bulk.first(size - in_room);
@@ -44,7 +62,8 @@ class RecordAssembler {
       if (parsed.outcome == ParsedRecord::Outcome::kBreach) return parsed.breach;
       if (parsed.outcome == ParsedRecord::Outcome::kRecord) {
         if (std::optional<Breach> breach = on_record(parsed.record)) return breach;
-        release();
+        finished_.swap(unfinished_);
+        filled_ = 0;
         break;
       }
       // The header is whole and tells the record's size. Without reserve(), resize() may take more.
@@ -69,21 +88,16 @@ class RecordAssembler {
     return std::nullopt;
   }
 
- private:
   void keep(Bytes head, size_t needed) {
     unfinished_.resize(needed);
     std::copy(head.begin(), head.end(), unfinished_.begin());
     filled_ = head.size();
   }
 
-  void release() {
-    std::vector<uint8_t>().swap(unfinished_);
-    filled_ = 0;
-  }
-
   RecordLimits limits_;
   std::vector<uint8_t> unfinished_;  // sized to what is known to be needed
   size_t filled_ = 0;
+  std::vector<uint8_t> finished_;  // the record that unfinished_ became, until accept() returns
 };
 
 }  // namespace arca

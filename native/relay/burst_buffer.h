@@ -4,6 +4,7 @@
 #include <vector>
 
 #include "record/bytes.h"
+#include "record/coalescer.h"
 #include "record/record.h"
 
 namespace arca {
@@ -17,9 +18,12 @@ class BurstBuffer {
   BurstBuffer() : bytes_(kLargestBurst + kRecordHeaderSize + kLargestRecordPayload) {}
 
   MutableBytes bytes() { return bytes_; }
+  // Empty between two turns.
+  Coalescer& coalescer() { return coalescer_; }
 
  private:
   std::vector<uint8_t> bytes_;
+  Coalescer coalescer_;
 };
 
 }  // namespace arca

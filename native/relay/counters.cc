@@ -20,6 +20,8 @@ const char* drop_word(Drop drop) {
       return "bad-hello";
     case Drop::kHelloEcho:
       return "hello-echo";
+    case Drop::kWithdrawn:
+      return "offload-withdrawn";
     case Drop::kTapRefused:
       return "tap-refused";
     case Drop::kTapFull:

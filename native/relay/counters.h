@@ -35,10 +35,11 @@ enum class Drop : uint8_t {
   kOversize,    // larger than the MTU
   kBadHello,    // addressed as a HELLO, but not one that this version can read
   kHelloEcho,   // our own HELLO came back
+  kWithdrawn,   // with an offload that the peer was told not to use any more
   kTapRefused,  // the kernel did not take it: interface down, malformed, no memory
   kTapFull,     // the kernel's queue was full
 };
-inline constexpr size_t kDropCount = 10;
+inline constexpr size_t kDropCount = 11;
 inline constexpr size_t kFirstStreamToTapDrop = static_cast<size_t>(Drop::kTagged);
 
 // The stable word of a reason, for logs and metric labels: "forged-hello".
@@ -52,7 +53,7 @@ struct alignas(64) DirectionCounters {
   Counter stalls;
   std::array<Counter, kDropCount> drops;
 
-  void count_drop(Drop drop) { drops[static_cast<size_t>(drop)].add(); }
+  void count_drop(Drop drop, uint64_t count = 1) { drops[static_cast<size_t>(drop)].add(count); }
 };
 
 struct RelayCounters {

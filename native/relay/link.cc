@@ -26,6 +26,7 @@ size_t expected_frame(size_t mtu) { return mtu + kEthernetHeaderSize + kVlanTagS
 
 ReceivePolicy receive_policy(const LinkOptions& options, const Hello& hello) {
   return {.limits = {.largest_payload = kLargestRecordPayload, .accepts = hello.accepts},
+          .deliverable = hello.accepts,
           .mtu = options.receive_mtu,
           .allow_tagged = options.allow_tagged,
           .own_nonce = hello.nonce};
@@ -140,6 +141,8 @@ class Link::Receiver final : public EventHandler {
   Receiver(Link& link, TapDevice& tap, const ReceivePolicy& policy, DirectionCounters& counters)
       : link_(link), pump_(link.stream_, tap, policy, counters, link) {}
 
+  StreamToTap& pump() { return pump_; }
+
   void start() {
     const Status status = link_.other_.loop().add(link_.stream_.fd(), EPOLLIN, this);
     if (status.ok()) {
@@ -195,6 +198,7 @@ Link::Link(UniqueFd stream, const Peer& peer, TapDevice& tap, const LinkOptions&
       observer_(observer),
       hello_(options.hello) {
   hello_.nonce = draw_nonce();
+  hello_.accepts = options.offloads;
   agreement_.largest_payload = kLargestRecordPayload;
   agreement_.burst_size = burst_size_of(options, peer.transport);
   sender_ = std::make_unique<Sender>(*this, tap, counters.tap_to_stream);
@@ -211,7 +215,7 @@ void Link::start() {
                    .offloads = agreement_.offloads,
                    .largest_payload = agreement_.largest_payload,
                    .expected_frame = expected_frame(options_.mtu)});
-  pump.queue_record(RecordType::kFrame, encode_hello(hello_));
+  pump.queue_hello(encode_hello(hello_));
   if (Status status = sender_->start(); !status.ok()) {
     end(LinkEnd::of_errno(LinkEnd::Kind::kReset, status.error().code));
     return;
@@ -257,31 +261,57 @@ void Link::become_known() {
 
 void Link::take_hello(const Hello& hello) {
   if (ended_ || closing_) return;
-  Agreement agreed = agreement_;
-  agreed.plain = false;
-  agreed.offloads = hello.accepts & options_.offloads;
-  agreed.peer_mtu = hello.mtu;
-  agreed.peer_mac = hello.mac;
-  agreed.largest_payload = kLargestRecordPayload;
-  if (hello.largest_record != 0) {
-    // Below the smallest that is useful it is nonsense, and would drop every frame.
-    agreed.largest_payload =
-        std::clamp(size_t{hello.largest_record}, kSmallestHelloFrame, kLargestRecordPayload);
-  }
-  agreed.burst_size = burst_size_of(options_, peer_.transport);
-  if (hello.largest_burst != 0) {
-    agreed.burst_size =
-        std::clamp(size_t{hello.largest_burst}, kSmallestHelloFrame, agreed.burst_size);
-  }
-  agreement_ = agreed;
-
-  SendPolicy policy = sender_->pump().policy();
-  policy.burst_size = agreed.burst_size;
-  policy.offloads = agreed.offloads;
-  policy.largest_payload = agreed.largest_payload;
-  sender_->pump().set_policy(policy);
+  peer_hello_ = hello;
+  agreement_.plain = false;
+  agree();
   become_known();
   observer_.on_hello(hello, agreement_);
+}
+
+// What this end sends from now on, given what the peer said last.
+void Link::agree() {
+  agreement_.offloads = peer_hello_.accepts & options_.offloads;
+  agreement_.peer_mtu = peer_hello_.mtu;
+  agreement_.peer_mac = peer_hello_.mac;
+  // Below the smallest that is useful it is nonsense, and would drop every frame.
+  agreement_.largest_payload = kLargestRecordPayload;
+  if (peer_hello_.largest_record != 0) {
+    agreement_.largest_payload =
+        std::clamp(size_t{peer_hello_.largest_record}, kSmallestHelloFrame, kLargestRecordPayload);
+  }
+  agreement_.burst_size = burst_size_of(options_, peer_.transport);
+  if (peer_hello_.largest_burst != 0) {
+    const size_t least = std::min(kSmallestHelloFrame, agreement_.burst_size);
+    agreement_.burst_size =
+        std::clamp(size_t{peer_hello_.largest_burst}, least, agreement_.burst_size);
+  }
+
+  SendPolicy policy = sender_->pump().policy();
+  policy.burst_size = agreement_.burst_size;
+  policy.offloads = agreement_.offloads;
+  policy.largest_payload = agreement_.largest_payload;
+  sender_->pump().set_policy(policy);
+}
+
+void Link::set_offloads(Offloads offloads) {
+  if (ended_ || closing_) return;
+  options_.offloads = offloads;
+  hello_.accepts = offloads;
+  if (!agreement_.plain) {
+    agree();
+    observer_.on_hello(peer_hello_, agreement_);
+  }
+  // The receiver first: the peer may use what it is told at once.
+  other_.loop().post([this, offloads] {
+    receiver_->pump().set_deliverable(offloads);
+    post_home([this] { say_hello(); });
+  });
+}
+
+void Link::say_hello() {
+  if (ended_ || closing_ || agreement_.plain) return;
+  sender_->pump().queue_hello(encode_hello(hello_));
+  sender_->run_again();
 }
 
 void Link::answer_ping(uint64_t cookie) {

@@ -49,10 +49,12 @@ struct Agreement {
 };
 
 struct LinkOptions {
-  Hello hello;                       // what this end says first; the link draws the nonce
-  Offloads offloads = kOffloadNone;  // that the TAP can hand over, if the peer takes them
-  size_t mtu = 1500;                 // of the TAP, bytes, L3
-  size_t receive_mtu = 1500;         // larger frames from the peer are dropped, bytes, L3
+  Hello hello;  // what this end says first; the link draws the nonce
+  // What is behind the TAP takes these, so the peer may send them; and the TAP can hand them over,
+  // where the peer takes them.
+  Offloads offloads = kOffloadNone;
+  size_t mtu = 1500;          // of the TAP, bytes, L3
+  size_t receive_mtu = 1500;  // larger frames from the peer are dropped, bytes, L3
   bool allow_tagged = false;
   size_t burst_size = 0;  // bytes; 0: the transport's default; 1: one frame a send
 };
@@ -62,8 +64,8 @@ class LinkObserver {
  public:
   // The first record came, or none within a while: the agreement says whether the peer is plain.
   virtual void on_known(const Agreement& agreement) = 0;
-  // Each HELLO, also later ones; the agreement holds from now on. For the first one, told after
-  // on_known.
+  // Each HELLO of the peer, after on_known, and each time that this end offers something else; the
+  // agreement holds from now on.
   virtual void on_hello(const Hello& hello, const Agreement& agreement) = 0;
   // The link moves nothing any more; who owns it must close it.
   virtual void on_end(const LinkEnd& end) = 0;
@@ -91,6 +93,8 @@ class Link final : private RecordObserver {
 
   // Home thread.
   void set_mtu(size_t mtu);
+  // Home thread. What is behind the TAP takes these from now on: tells the peer, and follows.
+  void set_offloads(Offloads offloads);
 
   const Peer& peer() const { return peer_; }
 
@@ -105,6 +109,8 @@ class Link final : private RecordObserver {
 
   void post_home(std::function<void()> task);
   void become_known();
+  void agree();
+  void say_hello();
   void take_hello(const Hello& hello);
   void answer_ping(uint64_t cookie);
   void say_goodbye(GoodbyeReason reason);
@@ -112,11 +118,12 @@ class Link final : private RecordObserver {
 
   StreamSocket stream_;
   const Peer peer_;
-  const LinkOptions options_;
+  LinkOptions options_;
   Worker& home_;
   Worker& other_;
   LinkObserver& observer_;
-  Hello hello_;
+  Hello hello_;       // ours
+  Hello peer_hello_;  // the peer's latest
   Agreement agreement_;
   bool known_ = false;
   bool ended_ = false;

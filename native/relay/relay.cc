@@ -168,6 +168,13 @@ void Relay::dial(const Endpoint& endpoint) {
   });
 }
 
+void Relay::set_offloads(Offloads offloads) {
+  loop().post([this, offloads] {
+    options_.link.offloads = offloads;
+    if (link_ && !link_closing_) link_->set_offloads(offloads);
+  });
+}
+
 void Relay::close(std::function<void()> closed) {
   loop().post([this, closed = std::move(closed)]() mutable {
     closed_ = std::move(closed);

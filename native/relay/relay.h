@@ -59,6 +59,8 @@ class Relay final : public LinkObserver {
   // Owner's thread.
   Status listen(const Endpoint& endpoint);
   void dial(const Endpoint& endpoint);
+  // What is behind the TAP takes these offloads from now on; a peer is told.
+  void set_offloads(Offloads offloads);
   // `closed` runs on the home thread when listener, link and TAP are closed and nothing will be
   // told any more. Once.
   void close(std::function<void()> closed);

@@ -3,7 +3,9 @@
 namespace arca {
 namespace {
 
-constexpr std::array<uint8_t, kVirtioNetHeaderSize> kNoOffload{};
+constexpr VirtioNetHeader kNoOffload{};
+// The header, and the pieces of the longest train.
+constexpr size_t kMostPieces = 1 + Coalescer::kMostPieces;
 
 }  // namespace
 
@@ -25,8 +27,11 @@ ReceiveProgress StreamToTap::run(BurstBuffer& buffer) {
   }
   counters_.bursts.add();
 
+  Coalescer& coalescer = buffer.coalescer();
   const std::optional<Breach> breach = assembler_.accept(
-      outcome.size, bulk, [this](const Record& record) { return take_record(record); });
+      outcome.size, bulk,
+      [this, &coalescer](const Record& record) { return take_record(record, coalescer); },
+      [this, &coalescer] { flush(coalescer); });
   if (tap_gone_) return ReceiveProgress::kTapGone;
   if (breach) {
     breach_ = *breach;
@@ -35,13 +40,18 @@ ReceiveProgress StreamToTap::run(BurstBuffer& buffer) {
   return ReceiveProgress::kIdle;
 }
 
+void StreamToTap::set_deliverable(Offloads offloads) {
+  policy_.deliverable = offloads;
+  assembler_.widen(offloads);
+}
+
 IoOutcome StreamToTap::receive(MutableBytes bulk) {
   const MutableBytes room = assembler_.room();
   const iovec both[] = {{room.data(), room.size()}, {bulk.data(), bulk.size()}};
   return stream_.receive(room.empty() ? std::span(both).subspan(1) : std::span(both));
 }
 
-std::optional<Breach> StreamToTap::take_record(const Record& record) {
+std::optional<Breach> StreamToTap::take_record(const Record& record, Coalescer& coalescer) {
   switch (record.type) {
     case RecordType::kControl: {
       const std::optional<Control> control = decode_control(record.payload);
@@ -53,11 +63,12 @@ std::optional<Breach> StreamToTap::take_record(const Record& record) {
       if (is_hello_frame(record.payload)) {
         take_hello(record.payload);
       } else {
-        deliver(kNoOffload.data(), record.payload);
+        deliver(kNoOffload, record.payload, coalescer);
       }
       return std::nullopt;
     case RecordType::kOffloadedFrame:
-      deliver(record.payload.data(), record.payload.subspan(kVirtioNetHeaderSize));
+      deliver(decode_virtio_net(record.payload.data()),
+              record.payload.subspan(kVirtioNetHeaderSize), coalescer);
       return std::nullopt;
   }
   return Breach::kUnknownType;
@@ -79,6 +90,10 @@ std::optional<Drop> StreamToTap::check_frame(const VirtioNetHeader& header, Byte
   if (is_hello_frame(frame)) return Drop::kBadHello;
   const bool tagged = has_vlan_tag(frame);
   if (tagged && !policy_.allow_tagged) return Drop::kTagged;
+  // Offered before, and withdrawn since; what was never offered was a breach.
+  if (check_virtio_net(header, frame.size(), policy_.deliverable) != VirtioNetFault::kNone) {
+    return Drop::kWithdrawn;
+  }
   if (header.gso_type != kVirtioNetGsoNone) {
     // The kernel cuts it into frames with this much payload each.
     if (header.gso_size > policy_.mtu) return Drop::kOversize;
@@ -89,31 +104,58 @@ std::optional<Drop> StreamToTap::check_frame(const VirtioNetHeader& header, Byte
   return std::nullopt;
 }
 
-void StreamToTap::deliver(const uint8_t* header, Bytes frame) {
+void StreamToTap::deliver(const VirtioNetHeader& header, Bytes frame, Coalescer& coalescer) {
   if (!seen_first_) {
     seen_first_ = true;
     observer_.on_first_frame();
   }
-  if (const std::optional<Drop> drop = check_frame(decode_virtio_net(header), frame)) {
+  if (const std::optional<Drop> drop = check_frame(header, frame)) {
     counters_.count_drop(*drop);
     return;
   }
-  if (tap_gone_) return;
+  if (can_join(header)) {
+    coalescer.add(frame, [this](const Train& train) { write(train); });
+    return;
+  }
+  // What is behind it in the stream must stay behind it in its flow.
+  flush(coalescer);
+  const Bytes pieces[] = {frame};
+  write({.header = header, .pieces = pieces, .frames = 1, .frame_bytes = frame.size()});
+}
 
-  const iovec both[] = {{const_cast<uint8_t*>(header), kVirtioNetHeaderSize},
-                        {const_cast<uint8_t*>(frame.data()), frame.size()}};
-  const IoOutcome outcome = tap_.write_frame(both);
+// Joined frames leave with a partial checksum and as one large segment.
+bool StreamToTap::can_join(const VirtioNetHeader& header) const {
+  constexpr Offloads kNeeded = kOffloadChecksum | kOffloadTso4 | kOffloadTso6;
+  return (policy_.deliverable & kNeeded) == kNeeded && header.gso_type == kVirtioNetGsoNone &&
+         (header.flags & kVirtioNetNeedsChecksum) == 0;
+}
+
+void StreamToTap::flush(Coalescer& coalescer) {
+  coalescer.flush([this](const Train& train) { write(train); });
+}
+
+void StreamToTap::write(const Train& train) {
+  if (tap_gone_) return;
+  std::array<uint8_t, kVirtioNetHeaderSize> header;
+  encode_virtio_net(train.header, header.data());
+  std::array<iovec, kMostPieces> pieces;
+  pieces[0] = {header.data(), header.size()};
+  for (size_t i = 0; i < train.pieces.size(); ++i) {
+    const Bytes piece = train.pieces[i];
+    pieces[i + 1] = {const_cast<uint8_t*>(piece.data()), piece.size()};
+  }
+  const IoOutcome outcome = tap_.write_frame(std::span(pieces).first(train.pieces.size() + 1));
   counters_.system_calls.add();
   switch (outcome.kind) {
     case IoOutcome::Kind::kMoved:
-      counters_.frames.add();
-      counters_.bytes.add(frame.size());
+      counters_.frames.add(train.frames);
+      counters_.bytes.add(train.frame_bytes);
       break;
     case IoOutcome::Kind::kWouldBlock:
-      counters_.count_drop(Drop::kTapFull);
+      counters_.count_drop(Drop::kTapFull, train.frames);
       break;
     case IoOutcome::Kind::kDropped:
-      counters_.count_drop(Drop::kTapRefused);
+      counters_.count_drop(Drop::kTapRefused, train.frames);
       break;
     case IoOutcome::Kind::kEndOfStream:
     case IoOutcome::Kind::kGone:

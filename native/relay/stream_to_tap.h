@@ -9,6 +9,7 @@
 #include <optional>
 
 #include "io/ports.h"
+#include "record/coalescer.h"
 #include "record/control.h"
 #include "record/hello.h"
 #include "record/record_assembler.h"
@@ -19,9 +20,10 @@ namespace arca {
 
 struct ReceivePolicy {
   RecordLimits limits;
-  size_t mtu = 1500;          // bytes, L3; larger frames are dropped
-  bool allow_tagged = false;  // let frames with a VLAN tag of their own pass
-  uint64_t own_nonce = 0;     // of the HELLO that this end sent
+  Offloads deliverable = kOffloadNone;  // what is behind the TAP takes these
+  size_t mtu = 1500;                    // bytes, L3; larger frames are dropped
+  bool allow_tagged = false;            // let frames with a VLAN tag of their own pass
+  uint64_t own_nonce = 0;               // of the HELLO that this end sent
 };
 
 enum class ReceiveProgress : uint8_t {
@@ -56,6 +58,10 @@ class StreamToTap {
 
   ReceiveProgress run(BurstBuffer& buffer);
 
+  // What is behind the TAP takes these from now on, and the peer will be told. Records with others
+  // that were offered before are dropped, not a breach: they may be under way.
+  void set_deliverable(Offloads offloads);
+
   // errno of kStreamGone and kTapGone.
   int error() const { return error_; }
   Breach breach() const { return breach_; }
@@ -65,14 +71,17 @@ class StreamToTap {
 
  private:
   IoOutcome receive(MutableBytes bulk);
-  std::optional<Breach> take_record(const Record& record);
+  std::optional<Breach> take_record(const Record& record, Coalescer& coalescer);
   void take_hello(Bytes frame);
   std::optional<Drop> check_frame(const VirtioNetHeader& header, Bytes frame) const;
-  void deliver(const uint8_t* header, Bytes frame);
+  void deliver(const VirtioNetHeader& header, Bytes frame, Coalescer& coalescer);
+  bool can_join(const VirtioNetHeader& header) const;
+  void write(const Train& train);
+  void flush(Coalescer& coalescer);
 
   ByteStream& stream_;
   FramePort& tap_;
-  const ReceivePolicy policy_;
+  ReceivePolicy policy_;
   DirectionCounters& counters_;
   RecordObserver& observer_;
   RecordAssembler assembler_;

@@ -35,12 +35,18 @@ SendProgress TapToStream::run(BurstBuffer& buffer) {
 
 bool TapToStream::queue_record(RecordType type, Bytes payload) {
   if (unsent_.size() + payload.size() > kMostQueued) return false;
+  append_record(type, payload);
+  return true;
+}
+
+void TapToStream::queue_hello(Bytes frame) { append_record(RecordType::kFrame, frame); }
+
+void TapToStream::append_record(RecordType type, Bytes payload) {
   const size_t start = unsent_.size();
   unsent_.resize(start + kRecordHeaderSize + payload.size());
   encode_record_header(type, payload.size(), unsent_.data() + start);
   std::copy(payload.begin(), payload.end(),
             unsent_.begin() + static_cast<ptrdiff_t>(start + kRecordHeaderSize));
-  return true;
 }
 
 // Sends what an earlier send left over, and queued records.

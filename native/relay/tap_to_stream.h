@@ -46,6 +46,8 @@ class TapToStream {
   // Puts a whole record before the next frame. False, and nothing queued, while much is waiting:
   // a peer that does not read can't make us collect answers.
   bool queue_record(RecordType type, Bytes payload);
+  // The same for this end's own HELLO, which is never refused.
+  void queue_hello(Bytes frame);
 
   // errno of kStreamGone and kTapGone.
   int error() const { return error_; }
@@ -61,6 +63,7 @@ class TapToStream {
   };
 
   bool with_header() const { return policy_.offloads != kOffloadNone; }
+  void append_record(RecordType type, Bytes payload);
   SendProgress flush();
   SendProgress send(Bytes bytes);
   Burst fill(MutableBytes room);

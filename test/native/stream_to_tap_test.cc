@@ -200,6 +200,7 @@ TEST_CASE("StreamToTap hands agreed offloads to the TAP as they came") {
 
   SUBCASE("agreed") {
     Rig rig({.limits = {.accepts = kOffloadChecksum | kOffloadTso4},
+             .deliverable = kOffloadChecksum | kOffloadTso4,
              .mtu = 1500,
              .own_nonce = kOwnNonce});
     rig.stream.arrivals.push_back(record);
@@ -215,6 +216,7 @@ TEST_CASE("StreamToTap hands agreed offloads to the TAP as they came") {
   }
   SUBCASE("with segments larger than the MTU") {
     Rig rig({.limits = {.accepts = kOffloadChecksum | kOffloadTso4},
+             .deliverable = kOffloadChecksum | kOffloadTso4,
              .mtu = 1400,
              .own_nonce = kOwnNonce});
     rig.stream.arrivals.push_back(record);
@@ -269,6 +271,7 @@ TEST_CASE("StreamToTap reads nothing but records and breaches out of random byte
     CAPTURE(seed);
     std::mt19937 random(seed);
     Rig rig({.limits = {.accepts = kOffloadChecksum | kOffloadTso4 | kOffloadTso6},
+             .deliverable = kOffloadChecksum | kOffloadTso4 | kOffloadTso6,
              .mtu = 1500,
              .own_nonce = kOwnNonce});
     for (int i = 0; i < 20; ++i) {

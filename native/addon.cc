@@ -463,6 +463,7 @@ Napi::Function RelayWrap::define(Napi::Env env) {
   return DefineClass(
       env, "Relay",
       {InstanceMethod<&RelayWrap::listen>("listen"), InstanceMethod<&RelayWrap::dial>("dial"),
+       InstanceMethod<&RelayWrap::set_offloads>("setOffloads"),
        InstanceMethod<&RelayWrap::counters>("counters"),
        InstanceMethod<&RelayWrap::close>("close")});
 }

@@ -74,10 +74,18 @@ void EventLoop::cancel(TimerId timer) {
   std::erase_if(timers_, [timer](const auto& entry) { return entry.first.second == timer; });
 }
 
-bool EventLoop::post(Task task) {
+bool EventLoop::post(Task task) { return enqueue(std::move(task), false); }
+
+void EventLoop::stop() {
+  enqueue([this] { done_ = true; }, true);
+}
+
+// No task may come between the last one and stopping_: it would be taken and never run.
+bool EventLoop::enqueue(Task task, bool last) {
   {
     const std::lock_guard lock(mutex_);
     if (stopping_) return false;
+    stopping_ = last;
     tasks_.push_back(std::move(task));
     if (tasks_.size() > 1) return true;  // a wake-up is under way
   }
@@ -85,12 +93,6 @@ bool EventLoop::post(Task task) {
   // EAGAIN: the counter is full, so the loop is awake anyway.
   [[maybe_unused]] const ssize_t written = ::write(wakeup_.get(), &one, sizeof one);
   return true;
-}
-
-void EventLoop::stop() {
-  post([this] { done_ = true; });
-  const std::lock_guard lock(mutex_);
-  stopping_ = true;
 }
 
 void EventLoop::run() {

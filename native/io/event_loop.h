@@ -70,6 +70,7 @@ class EventLoop {
  private:
   static constexpr size_t kMostEvents = 64;
 
+  bool enqueue(Task task, bool last);
   int wait_timeout_ms() const;
   void dispatch(size_t count);
   void run_tasks();

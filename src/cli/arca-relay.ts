@@ -4,11 +4,12 @@ import { Command, CommanderError, Option } from 'commander';
 import { ArcaError, ERROR_KINDS, exitCodeLines, toArcaError } from '../errors.js';
 import { createLogger, LOG_FORMATS, LOG_LEVELS, type LogFormat, type Logger, type LogLevel } from '../log.js';
 import { createNotifier, type Notifier } from '../relay/notify.js';
-import { type RelayArguments, type RelayOptions, readRelayOptions } from '../relay/options.js';
+import { type RelayArguments, type RelayOptions, readNotifyFd, readRelayOptions } from '../relay/options.js';
 import { startRelay } from '../relay/relay.js';
 import { readVersion } from '../version.js';
 
 interface CommandLine extends RelayArguments {
+  readonly notifyFd?: string;
   readonly logLevel: LogLevel;
   readonly logFormat?: LogFormat;
 }
@@ -158,14 +159,12 @@ async function main(): Promise<number> {
   });
   let notifier: Notifier | undefined;
   try {
+    const fd = readNotifyFd(commandLine.notifyFd);
+    notifier = createNotifier({ fd, systemd: undefined, log });
     const native = await loadAddon();
-    const options = readRelayOptions(commandLine, native.parseEndpoint);
     const socket = process.env['NOTIFY_SOCKET'];
-    notifier = createNotifier({
-      fd: options.notifyFd,
-      systemd: socket ? { socket, send: native.sdNotify } : undefined,
-      log,
-    });
+    if (socket) notifier = createNotifier({ fd, systemd: { socket, send: native.sdNotify }, log });
+    const options = readRelayOptions(commandLine, native.parseEndpoint);
     if (options.role === 'listen' && options.endpoint.transport === 'vsock' && options.allowedCids.length === 0) {
       log.warn({ vsockPort: options.endpoint.port }, 'no --peer-cid given: every CID may connect');
     }

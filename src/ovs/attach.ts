@@ -55,7 +55,8 @@ export async function attachPort(options: AttachOptions): Promise<Attached> {
   try {
     for (let draw = 1; ; draw++) {
       const number = await session.freePortNumber(call());
-      const ofport = await attachAs(session, port, number, call);
+      await runAttach(session, port, number, call());
+      const ofport = await awaitNumber(session, port, number, call());
       if (ofport === number) return { ofport };
       log.warn({ tap: port.tap, requestedOfport: number, ofport }, 'OpenFlow number taken, drawing another');
       if (draw === MAX_DRAWS) {
@@ -84,19 +85,19 @@ export async function reattachPort(
 ): Promise<Attached> {
   const deadline = performance.now() + options.timeoutMs;
   const call = () => ({ timeoutMs: Math.max(1, deadline - performance.now()), signal: options.signal });
-  return { ofport: await attachAs(session, port, number, call) };
-}
-
-/** Runs ovs-vsctl and waits for the number that vswitchd gives, which is another one if that is taken. */
-async function attachAs(
-  session: OvsSession,
-  port: PortSpec,
-  number: number,
-  call: () => { timeoutMs: number; signal: AbortSignal | undefined },
-): Promise<number> {
   await runAttach(session, port, number, call());
   // ovs-vsctl waits for vswitchd only when it changed something.
   await session.syncWithVswitchd(call());
+  return { ofport: await awaitNumber(session, port, number, call()) };
+}
+
+/** The number that vswitchd gives to the port; another one than was asked for, if that is taken. */
+async function awaitNumber(
+  session: OvsSession,
+  port: PortSpec,
+  number: number,
+  call: { timeoutMs: number; signal: AbortSignal | undefined },
+): Promise<number> {
   const ofport = await session.waitFor(
     ({ interface: iface, port: row }) => {
       if (iface === undefined || row === undefined || iface.ofportRequest !== number) return undefined;
@@ -104,7 +105,7 @@ async function attachAs(
       return iface.ofport !== undefined && iface.ofport > 0 ? iface.ofport : undefined;
     },
     `port ${port.tap} to get an OpenFlow number`,
-    call(),
+    call,
   );
   if (ofport instanceof ArcaError) throw ofport;
   return ofport;

@@ -2,8 +2,9 @@
  * Tells whoever started the relay what becomes of it: one JSON line for each event on `--notify-fd`, and systemd's
  * protocol (sd_notify(3)) where NOTIFY_SOCKET is set.
  */
+import { constants, readdirSync, readFileSync, readlinkSync } from 'node:fs';
 import { ArcaError, type ErrorCode } from '../errors.js';
-import { openLineWriter } from '../line-writer.js';
+import { type LineWriter, openLineWriter } from '../line-writer.js';
 import type { Logger } from '../log.js';
 import type { Agreed, Peer } from '../native.js';
 import type { DegradedReason } from '../ovs/keeper.js';
@@ -52,6 +53,9 @@ export interface NotifierOptions {
   readonly systemd: { readonly socket: string; readonly send: (socket: string, state: string) => void } | undefined;
   readonly log: Logger;
 }
+
+/** The bits of open(2)'s flags that hold the access mode. */
+const O_ACCMODE = 3;
 
 /** Throws `usage` when the descriptor is not open. */
 export function createNotifier({ fd, systemd, log }: NotifierOptions): Notifier {
@@ -118,10 +122,34 @@ export function systemdState(event: RelayEvent): string | undefined {
   }
 }
 
-function openNotifyFd(fd: number): ReturnType<typeof openLineWriter> {
+function openNotifyFd(fd: number): LineWriter {
   try {
+    if (isOwnDescriptor(fd)) throw new Error('it belongs to this process');
     return openLineWriter(fd);
   } catch (cause) {
     throw new ArcaError('usage', `--notify-fd: descriptor ${fd} is not open`, { cause });
   }
+}
+
+/**
+ * Node has descriptors of its own by now (epoll, eventfd, a pipe for signals); a line written to one of them would do
+ * harm. What was handed in is a pipe, a socket, a file or a terminal, and the reading end of the pipe is not here.
+ */
+function isOwnDescriptor(fd: number): boolean {
+  const target = readlinkSync(`/proc/self/fd/${fd}`);
+  if (target.startsWith('anon_inode:')) return true;
+  if (!target.startsWith('pipe:')) return false;
+  return readdirSync('/proc/self/fd').some((other) => {
+    try {
+      return readlinkSync(`/proc/self/fd/${other}`) === target && isReadOnly(other);
+    } catch {
+      // The descriptor that read the folder is closed by now.
+      return false;
+    }
+  });
+}
+
+function isReadOnly(fd: string): boolean {
+  const flags = /^flags:\s*([0-7]+)$/m.exec(readFileSync(`/proc/self/fdinfo/${fd}`, 'utf8'))?.[1] ?? '';
+  return (Number.parseInt(flags, 8) & O_ACCMODE) === constants.O_RDONLY;
 }

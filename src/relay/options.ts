@@ -37,7 +37,6 @@ export interface RelayOptions {
   /** For the whole start. */
   readonly timeoutMs: number;
   readonly metrics: HttpEndpoint | undefined;
-  readonly notifyFd: number | undefined;
   /** Told to the container's end in HELLO. */
   readonly interfaceConfig: InterfaceConfig;
 }
@@ -60,7 +59,6 @@ export interface RelayArguments {
   readonly nb?: string;
   readonly timeout: string;
   readonly metrics?: string;
-  readonly notifyFd?: string;
   readonly peerMac?: string;
   readonly peerAddress?: readonly string[];
   readonly peerGateway?: readonly string[];
@@ -104,9 +102,13 @@ export function readRelayOptions(args: RelayArguments, parseEndpoint: (text: str
     nb: args.nb === undefined ? undefined : readNorthbound(args.nb),
     timeoutMs: readTimeout(args.timeout),
     metrics: args.metrics === undefined ? undefined : readHttpEndpoint('--metrics', args.metrics),
-    notifyFd: args.notifyFd === undefined ? undefined : readNumber('--notify-fd', args.notifyFd, 1, 65535),
     interfaceConfig: readInterfaceConfig(args, mtu),
   };
+}
+
+/** Read before the other arguments, so that whoever waits there is told when one of those is wrong. */
+export function readNotifyFd(text: string | undefined): number | undefined {
+  return text === undefined ? undefined : readNumber('--notify-fd', text, 1, 65535);
 }
 
 /** The text that `parseEndpoint` reads. */

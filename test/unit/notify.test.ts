@@ -173,6 +173,22 @@ describe('createNotifier', () => {
     );
   });
 
+  it('refuses the descriptors that Node has for itself', () => {
+    const own = readdirSync('/proc/self/fd').filter((fd) => {
+      try {
+        return readlinkSync(`/proc/self/fd/${fd}`).startsWith('anon_inode:');
+      } catch {
+        return false;
+      }
+    });
+    expect(own).not.toHaveLength(0);
+    for (const fd of own) {
+      expect(() => createNotifier({ fd: Number(fd), systemd: undefined, log })).toThrow(
+        expect.objectContaining({ code: 'usage' }),
+      );
+    }
+  });
+
   it('tells systemd, and survives that it does not listen', () => {
     const send = vi.fn();
     const notifier = createNotifier({ fd: undefined, systemd: { socket: '@x', send }, log });

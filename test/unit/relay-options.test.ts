@@ -1,7 +1,7 @@
 import { describe, expect, it } from 'vitest';
 import { ArcaError, type ErrorCode } from '../../src/errors.js';
 import type { Endpoint } from '../../src/native.js';
-import { endpointText, type RelayArguments, readRelayOptions } from '../../src/relay/options.js';
+import { endpointText, type RelayArguments, readNotifyFd, readRelayOptions } from '../../src/relay/options.js';
 
 const VSOCK_CID_ANY = 0xffffffff;
 
@@ -44,7 +44,6 @@ describe('readRelayOptions', () => {
       nb: undefined,
       timeoutMs: 10_000,
       metrics: undefined,
-      notifyFd: undefined,
       interfaceConfig: { mtu: 1500, addresses: [], gateways: [], dns: [] },
     });
   });
@@ -65,7 +64,6 @@ describe('readRelayOptions', () => {
         nb: 'tcp:[::1]:6641,ssl:h:6641',
         timeout: '0.5',
         metrics: '[::1]:9100',
-        notifyFd: '3',
         peerMac: '02:00:00:00:00:0A',
         peerAddress: ['10.9.0.2/24', 'fd00::2/64'],
         peerGateway: ['10.9.0.1'],
@@ -82,7 +80,6 @@ describe('readRelayOptions', () => {
       nb: 'tcp:[::1]:6641,ssl:h:6641',
       timeoutMs: 500,
       metrics: { transport: 'tcp', host: '::1', port: 9100 },
-      notifyFd: 3,
       interfaceConfig: {
         mtu: 9000,
         mac: '02:00:00:00:00:0a',
@@ -146,7 +143,6 @@ describe('readRelayOptions', () => {
     ['timeout x', { ...VSOCK, timeout: '1e3' }, 'usage'],
     ['an odd metrics endpoint', { ...VSOCK, metrics: '9100' }, 'usage'],
     ['metrics port 0', { ...VSOCK, metrics: 'h:0' }, 'usage'],
-    ['an odd notify fd', { ...VSOCK, notifyFd: 'x' }, 'usage'],
     ['a multicast MAC', { ...VSOCK, peerMac: '01:00:00:00:00:01' }, 'usage'],
     ['no MAC', { ...VSOCK, peerMac: '02:00' }, 'usage'],
     ['an address without a length', { ...VSOCK, peerAddress: ['10.0.0.1'] }, 'usage'],
@@ -162,6 +158,15 @@ describe('readRelayOptions', () => {
     }
     expect(thrown).toBeInstanceOf(ArcaError);
     expect((thrown as ArcaError).code).toBe(code);
+  });
+});
+
+describe('readNotifyFd', () => {
+  it('takes a descriptor, or none', () => {
+    expect(readNotifyFd('3')).toBe(3);
+    expect(readNotifyFd(undefined)).toBeUndefined();
+    expect(() => readNotifyFd('0')).toThrow(ArcaError);
+    expect(() => readNotifyFd('x')).toThrow(ArcaError);
   });
 });
 

@@ -36,7 +36,6 @@ const OPTIONS: RelayOptions = {
   nb: undefined,
   timeoutMs: 5000,
   metrics: undefined,
-  notifyFd: undefined,
   interfaceConfig: {},
 };
 

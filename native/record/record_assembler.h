@@ -36,8 +36,8 @@ class RecordAssembler {
   std::optional<Breach> accept(size_t size, Bytes bulk, OnRecord&& on_record, OnEnd&& on_end) {
     const std::optional<Breach> breach = take(size, bulk, on_record);
     on_end();
-    finished_.clear();
-    finished_.shrink_to_fit();
+    // shrink_to_fit() does nothing where exceptions are off (libstdc++ 12).
+    std::vector<uint8_t>().swap(finished_);
     return breach;
   }
 

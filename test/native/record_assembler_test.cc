@@ -352,5 +352,85 @@ TEST_CASE("assembler: what the callback finds ends the stream at that record") {
   }
 }
 
+TEST_CASE("assembler: payloads stay valid until the end of the call, also of a record in pieces") {
+  const ByteList stream = bytes_of("0000000e,11*14,0000000f,22*15,00000010,33*16,0000000e,44*14");
+  for (size_t cut = 1; cut <= stream.size(); ++cut) {
+    // Of the last record one byte is missing, so that the end begins another unfinished one.
+    RecordAssembler assembler{RecordLimits{}};
+    size_t at = 0;
+    size_t ends = 0;
+    std::string seen;
+    for (const size_t end : {cut, stream.size() - 1}) {
+      if (end < at) break;
+      const Bytes chunk = Bytes(stream).subspan(at, end - at);
+      const MutableBytes room = assembler.room();
+      const size_t in_room = std::min(room.size(), chunk.size());
+      std::copy_n(chunk.begin(), in_room, room.begin());
+      const ExactBytes bulk{chunk.subspan(in_room)};
+      std::vector<Bytes> payloads;
+      const auto breach = assembler.accept(
+          chunk.size(), bulk.view(),
+          [&](const Record& record) {
+            payloads.push_back(record.payload);
+            return std::optional<Breach>();
+          },
+          [&] {
+            ends += 1;
+            for (const Bytes payload : payloads) seen += test::to_hex(payload) + " ";
+          });
+      CHECK_FALSE(breach.has_value());
+      at = end;
+    }
+    CAPTURE(cut);
+    CHECK(ends == (cut == stream.size() ? 1 : 2));
+    const std::string whole =
+        std::string(28, '1') + " " + std::string(30, '2') + " " + std::string(32, '3') + " ";
+    CHECK(seen == (cut == stream.size() ? whole + std::string(28, '4') + " " : whole));
+    CHECK(assembler.owned_bytes() == (cut == stream.size() ? 0 : 18));
+  }
+}
+
+TEST_CASE("assembler: the end of the call is told after a breach too, once") {
+  RecordAssembler assembler{RecordLimits{}};
+  const ExactBytes bulk{Bytes(bytes_of("0000000e,11*14,03000000"))};
+  std::string calls;
+  const auto breach = assembler.accept(
+      bulk.view().size(), bulk.view(),
+      [&](const Record&) {
+        calls += "record ";
+        return std::optional<Breach>();
+      },
+      [&] { calls += "end "; });
+  CHECK(breach == Breach::kUnknownType);
+  CHECK(calls == "record end ");
+}
+
+TEST_CASE("assembler: offloads that are accepted later are added to those of before") {
+  const ByteList tso4 = bytes_of("01000046,01,01,3600,b405,2200,1000,ab*60");
+  const ByteList tso6 = bytes_of("01000046,01,04,4a00,b405,2200,1000,ab*60");
+  const auto read_all = [](RecordAssembler& assembler, const ByteList& stream) {
+    const MutableBytes room = assembler.room();
+    const size_t in_room = std::min(room.size(), stream.size());
+    std::copy_n(stream.begin(), in_room, room.begin());
+    const ExactBytes bulk{Bytes(stream).subspan(in_room)};
+    const auto breach = assembler.accept(stream.size(), bulk.view(),
+                                         [](const Record&) { return std::optional<Breach>(); });
+    return std::string(breach ? breach_word(*breach) : "none");
+  };
+  RecordAssembler assembler{kChecksumOnly};
+  assembler.widen(kOffloadTso4);
+  CHECK(read_all(assembler, tso4) == "none");
+  assembler.widen(kOffloadTso6);
+  CHECK(read_all(assembler, tso4) == "none");
+  CHECK(read_all(assembler, tso6) == "none");
+
+  // Also between the pieces of a record.
+  RecordAssembler halfway{kChecksumOnly};
+  CHECK(read_all(halfway, ByteList(tso4.begin(), tso4.begin() + 40)) == "none");
+  halfway.widen(kOffloadTso4);
+  CHECK(read_all(halfway, ByteList(tso4.begin() + 40, tso4.end())) == "none");
+  CHECK(read_all(halfway, tso6) == "offload-not-agreed");
+}
+
 }  // namespace
 }  // namespace arca

@@ -1,0 +1,197 @@
+/** `npm run bench`. */
+import { mkdir, readFile, writeFile } from 'node:fs/promises';
+import { join } from 'node:path';
+import type { Contender } from './contenders/contender.js';
+import { CONTENDERS } from './contenders/index.js';
+import { otherArca } from './contenders/ours.js';
+import { type Context, canRun, programsOf } from './context.js';
+import { BenchError, EXIT, messageOf } from './errors.js';
+import { openLab } from './lab.js';
+import { describeMachine } from './machine.js';
+import type { ContenderInfo, MeasureInfo, Results } from './model.js';
+import { judge } from './must-reach.js';
+import { checkNames, type Options, readOptions } from './options.js';
+import { findRoot } from './paths.js';
+import { createProcesses } from './processes.js';
+import { createProgress } from './progress.js';
+import { comparisonTable, measureTables, mustReachTable, renderText } from './report/tables.js';
+import { runRounds } from './runner.js';
+import { LINK_MEASURES, linkStages } from './suites/links.js';
+import { type Stage, wanted } from './suites/stage.js';
+import { judgeNoise, present, summarize } from './summary.js';
+
+const ALL_MEASURES: readonly MeasureInfo[] = LINK_MEASURES;
+
+async function main(): Promise<number> {
+  const options = readOptions(process.argv.slice(2));
+  if (typeof options === 'number') return options;
+  const contenders = [...CONTENDERS, ...options.otherBuilds.map(({ label, path }) => otherArca(label, path))];
+  checkNames(
+    'contender',
+    options.contenders,
+    contenders.map(({ name }) => name),
+  );
+  checkNames(
+    'measure',
+    options.measures,
+    ALL_MEASURES.map(({ id }) => id),
+  );
+  await checkPlace();
+
+  const interrupt = new AbortController();
+  const processes = createProcesses();
+  // A process that exits before its time leaves nothing that runs; the next run sweeps up namespaces.
+  process.on('exit', () => processes.killAllNow());
+  for (const signal of ['SIGINT', 'SIGTERM', 'SIGHUP'] as const) {
+    process.on(signal, () => {
+      if (interrupt.signal.aborted) process.exit(EXIT.failed);
+      interrupt.abort(new BenchError(`interrupted by ${signal}`));
+    });
+  }
+  const root = findRoot();
+  const lab = await openLab();
+  const commands: Record<string, readonly string[]> = {};
+  const context: Context = {
+    root,
+    programs: programsOf(root),
+    lab,
+    processes,
+    signal: interrupt.signal,
+    seconds: options.seconds,
+    quick: options.quick,
+    adopted: new Set(),
+    note(key, lines) {
+      commands[key] ??= lines;
+    },
+  };
+  try {
+    return await bench(context, options, contenders, commands);
+  } finally {
+    await processes.stopAll();
+    await lab.close();
+  }
+}
+
+async function checkPlace(): Promise<void> {
+  if (process.geteuid?.() !== 0) {
+    throw new BenchError('needs root: it makes network namespaces and TAP devices; sudo npm run bench');
+  }
+  for (const [program, debianPackage] of [
+    ['ip', 'iproute2'],
+    ['iperf3', 'iperf3'],
+    ['setpriv', 'util-linux'],
+    ['sysctl', 'procps'],
+  ] as const) {
+    if (!(await canRun(program))) throw new BenchError(`${program} is missing: apt-get install ${debianPackage}`);
+  }
+}
+
+async function bench(
+  context: Context,
+  options: Options,
+  contenders: readonly Contender[],
+  commands: Record<string, readonly string[]>,
+): Promise<number> {
+  const startedAt = new Date().toISOString();
+  const infos: ContenderInfo[] = [];
+  const running: Contender[] = [];
+  for (const contender of contenders) {
+    const { name, description } = contender;
+    const chosen = options.contenders === undefined || options.contenders.includes(name);
+    const missing = chosen ? await contender.missing(context) : 'not asked for';
+    infos.push({ name, description, ...(missing !== undefined && { missing }) });
+    if (missing === undefined) running.push(contender);
+  }
+  const isWanted = ({ id }: MeasureInfo): boolean => options.measures?.includes(id) ?? true;
+  const linkMeasures = LINK_MEASURES.filter(
+    (measure) => wanted([measure], options.suites).length > 0 && isWanted(measure),
+  );
+  const stages: readonly Stage[] = [...linkStages(context, running, linkMeasures)];
+  if (options.list) {
+    printList(infos, stages);
+    return EXIT.done;
+  }
+
+  const machine = await describeMachine(context.root);
+  const progress = createProgress();
+  const notes: string[] = [];
+  const samples = await runRounds(context, stages, options.rounds, progress);
+  progress.end();
+  const results: Results = {
+    format: 1,
+    startedAt,
+    finishedAt: new Date().toISOString(),
+    options: {
+      suites: options.suites,
+      rounds: options.rounds,
+      quick: options.quick,
+      seconds: options.seconds,
+      commandLine: process.argv.slice(2),
+    },
+    machine,
+    contenders: infos,
+    measures: stages.flatMap((stage) => stage.measures),
+    notes,
+    commands,
+    samples,
+  };
+  return report(context, options, results);
+}
+
+async function report(context: Context, options: Options, results: Results): Promise<number> {
+  const { samples, measures, contenders } = results;
+  const summary = summarize(samples);
+  const noise = judgeNoise(samples, measures, options.rounds);
+  const verdicts = judge(samples, noise);
+  const directory = join(context.root, 'bench/results');
+  const name = results.startedAt.replace(/\.\d+Z$/, 'Z').replaceAll(':', '-');
+  const jsonFile = join(directory, `${name}.json`);
+  const document = { ...results, noise, mustReach: verdicts, summary: summary.cells };
+  await mkdir(directory, { recursive: true });
+  await writeFile(jsonFile, `${JSON.stringify(document, undefined, 1)}\n`);
+
+  if (options.json) {
+    console.log(JSON.stringify(document));
+  } else {
+    const order = present(contenders, samples);
+    for (const table of measureTables(results, summary, order)) console.log(`${renderText(table)}\n`);
+    if (options.against !== undefined) {
+      const before = JSON.parse(await readFile(options.against, 'utf8')) as Results;
+      console.log(`${renderText(comparisonTable(results, summarize(before.samples), summary))}\n`);
+    }
+    console.log(`${renderText(mustReachTable(verdicts))}\n`);
+    for (const { name: contender, missing } of contenders) {
+      if (missing !== undefined && missing !== 'not asked for') console.log(`${contender} did not run: ${missing}`);
+    }
+    for (const { measure, contender, errors } of summary.cells) {
+      for (const error of errors) console.log(`${contender} failed in ${measure}: ${error.split('\n', 1)[0]}`);
+    }
+    for (const note of results.notes) console.log(note);
+    for (const { measure, contender, spread } of noise.sources) {
+      console.log(`noise: ${contender} spread over ${(spread * 100).toFixed(0)} % of its median in ${measure}`);
+    }
+    if (noise.tooNoisy) console.log(`TOO NOISY FOR A CONCLUSION: ${noise.reasons.join('; ')}`);
+    console.log(`results: ${jsonFile}`);
+  }
+  return noise.tooNoisy || verdicts.some(({ verdict }) => verdict === 'too noisy') ? EXIT.noisy : EXIT.done;
+}
+
+function printList(contenders: readonly ContenderInfo[], stages: readonly Stage[]): void {
+  for (const { name, description, missing } of contenders) {
+    console.log(
+      `${name.padEnd(12)} ${description}${missing === undefined ? '' : `\n${' '.repeat(13)}can't run: ${missing}`}`,
+    );
+  }
+  console.log('');
+  for (const { id, title, suites } of stages.flatMap((stage) => stage.measures)) {
+    console.log(`${id.padEnd(18)} ${suites.join(', ').padEnd(16)} ${title}`);
+  }
+}
+
+try {
+  process.exitCode = await main();
+} catch (error) {
+  process.exitCode = error instanceof BenchError ? error.exitCode : EXIT.failed;
+  const isOurs = error instanceof BenchError;
+  console.error(`bench: ${isOurs ? messageOf(error) : error instanceof Error ? error.stack : String(error)}`);
+}

@@ -1,0 +1,31 @@
+/** A stage is what stands while a part of a round runs; its tasks run one after the other. */
+import type { MeasureInfo, Metrics, SuiteName } from '../model.js';
+import type { Histogram } from '../stats.js';
+
+export interface Outcome {
+  readonly metrics: Metrics;
+  readonly histogram?: Histogram;
+}
+
+export interface Task {
+  readonly measure: string;
+  readonly contender: string;
+  run(): Promise<Outcome>;
+}
+
+export interface OpenStage {
+  readonly tasks: readonly Task[];
+  close(): Promise<void>;
+}
+
+export interface Stage {
+  readonly name: string;
+  readonly measures: readonly MeasureInfo[];
+  /** Opened anew in each round. */
+  open(): Promise<OpenStage>;
+}
+
+/** What one of `suites` asks for. */
+export function wanted(measures: readonly MeasureInfo[], suites: readonly SuiteName[]): readonly MeasureInfo[] {
+  return measures.filter((measure) => measure.suites.some((suite) => suites.includes(suite)));
+}

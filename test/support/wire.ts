@@ -9,13 +9,13 @@ export const FRAME = 0;
 export const OFFLOADED_FRAME = 1;
 export const CONTROL = 2;
 
-export const RECORD_HEADER_SIZE = 4;
-export const VIRTIO_NET_HEADER_SIZE = 10;
-export const ETHERNET_HEADER_SIZE = 14;
+const RECORD_HEADER_SIZE = 4;
+const VIRTIO_NET_HEADER_SIZE = 10;
+const ETHERNET_HEADER_SIZE = 14;
 /** 65535 bytes of IP packet, the Ethernet header and one VLAN tag. */
 export const LARGEST_FRAME = 65553;
-export const LARGEST_RECORD_PAYLOAD = LARGEST_FRAME + VIRTIO_NET_HEADER_SIZE;
-export const LARGEST_CONTROL_PAYLOAD = 1024;
+const LARGEST_RECORD_PAYLOAD = LARGEST_FRAME + VIRTIO_NET_HEADER_SIZE;
+const LARGEST_CONTROL_PAYLOAD = 1024;
 
 /** Bits of `accepts`. */
 export const OFFLOAD = { checksum: 1, tso4: 2, tso6: 4, uso: 8 } as const;
@@ -145,7 +145,7 @@ export interface RecordLimits {
   readonly largestPayload?: number;
 }
 
-export interface ParsedChunk {
+interface ParsedChunk {
   /** The records that became whole, in order; copies that the parser does not touch again. */
   readonly records: WireRecord[];
   /** Why the stream can't be read further. The parser then ignores every later chunk. */
@@ -490,9 +490,9 @@ const GOODBYE_LARGEST_DETAIL = 200;
 
 /** In the order of their numbers on the wire. */
 export const GOODBYE_REASONS = ['unspecified', 'stopped', 'replaced', 'busy', 'breach'] as const;
-export type GoodbyeReason = (typeof GOODBYE_REASONS)[number];
+type GoodbyeReason = (typeof GOODBYE_REASONS)[number];
 
-export interface Goodbye {
+interface Goodbye {
   reason: GoodbyeReason;
   /** For people: at most 200 characters of printable ASCII. */
   detail: string;

@@ -9,7 +9,7 @@ namespace {
 
 constexpr std::string_view kVsockPrefix = "vsock:";
 constexpr std::string_view kUnixPrefix = "unix:";
-constexpr size_t kLongestPath = sizeof(sockaddr_un::sun_path) - 1;
+static_assert(kLongestUnixPath == sizeof(sockaddr_un::sun_path) - 1);
 
 std::optional<uint32_t> parse_u32(std::string_view digits) {
   uint32_t value = 0;
@@ -46,8 +46,8 @@ ParsedEndpoint parse_vsock(std::string_view text) {
 ParsedEndpoint parse_unix(std::string_view text) {
   const std::string_view path = text.substr(kUnixPrefix.size());
   if (path.empty()) return problem("'unix:' wants a path, for example unix:/run/arca/web.sock");
-  if (path.size() > kLongestPath) {
-    return problem(quoted(text) + ": the path is longer than " + std::to_string(kLongestPath) +
+  if (path.size() > kLongestUnixPath) {
+    return problem(quoted(text) + ": the path is longer than " + std::to_string(kLongestUnixPath) +
                    " bytes, the most that unix(7) takes");
   }
   if (path.find('\0') != std::string_view::npos) {

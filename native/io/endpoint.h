@@ -1,6 +1,7 @@
 // Where a stream is listened for or dialled to: `vsock:[CID:]PORT` or `unix:PATH`.
 #pragma once
 
+#include <cstddef>
 #include <cstdint>
 #include <optional>
 #include <string>
@@ -9,6 +10,7 @@
 namespace arca {
 
 inline constexpr uint32_t kVsockCidAny = 0xFFFFFFFF;  // VMADDR_CID_ANY
+inline constexpr size_t kLongestUnixPath = 107;       // unix(7), bytes
 
 enum class Transport : uint8_t { kVsock, kUnix };
 

@@ -29,6 +29,7 @@ class [[nodiscard]] Result {
 
   bool ok() const { return value_.has_value(); }
   T& value() { return *value_; }
+  const T& value() const { return *value_; }
   const Error& error() const { return error_; }
 
  private:

@@ -2,6 +2,7 @@
 
 #include <linux/vm_sockets.h>
 #include <sys/socket.h>
+#include <sys/stat.h>
 #include <sys/un.h>
 
 #include <algorithm>
@@ -26,7 +27,7 @@ struct SocketAddress {
   const sockaddr* get() const { return reinterpret_cast<const sockaddr*>(&storage); }
 };
 
-SocketAddress address_of(const Endpoint& endpoint) {
+Result<SocketAddress> address_of(const Endpoint& endpoint) {
   SocketAddress address;
   if (endpoint.transport == Transport::kVsock) {
     sockaddr_vm vm{};
@@ -37,12 +38,15 @@ SocketAddress address_of(const Endpoint& endpoint) {
     address.size = sizeof vm;
     return address;
   }
+  // An empty path would be an abstract name, a cut one another file.
+  const std::string& path = endpoint.path;
+  if (path.empty() || path.find('\0') != std::string::npos) return Error{"unix path", EINVAL};
+  if (path.size() > kLongestUnixPath) return Error{"unix path", ENAMETOOLONG};
   sockaddr_un un{};
   un.sun_family = AF_UNIX;
-  const size_t size = std::min(endpoint.path.size(), sizeof un.sun_path - 1);
-  std::memcpy(un.sun_path, endpoint.path.data(), size);
+  std::memcpy(un.sun_path, path.data(), path.size());
   std::memcpy(&address.storage, &un, sizeof un);
-  address.size = static_cast<socklen_t>(offsetof(sockaddr_un, sun_path) + size + 1);
+  address.size = static_cast<socklen_t>(offsetof(sockaddr_un, sun_path) + path.size() + 1);
   return address;
 }
 
@@ -80,22 +84,34 @@ void set_unix_buffers(int fd) {
   }
 }
 
-// Whether somebody listens on a Unix socket's path.
-bool is_listened_on(const SocketAddress& address) {
-  UniqueFd probe(::socket(AF_UNIX, SOCK_STREAM | SOCK_NONBLOCK | SOCK_CLOEXEC, 0));
-  if (!probe) return true;
-  return ::connect(probe.get(), address.get(), address.size) == 0 || errno != ECONNREFUSED;
+// Whether a path that bind() found taken is a socket's file that was left behind. A datagram socket
+// asks, for it connects to no stream socket (EPROTOTYPE): an owner that lives sees no connection,
+// and one that is bound but does not listen yet is not taken for dead.
+bool is_stale_socket(const std::string& path, const SocketAddress& address) {
+  struct stat info;
+  if (::lstat(path.c_str(), &info) < 0) return errno == ENOENT;
+  if (!S_ISSOCK(info.st_mode)) return false;
+  UniqueFd probe(::socket(AF_UNIX, SOCK_DGRAM | SOCK_CLOEXEC, 0));
+  return probe && ::connect(probe.get(), address.get(), address.size) < 0 && errno == ECONNREFUSED;
 }
 
 Status bind_socket(int fd, const Endpoint& endpoint) {
-  const SocketAddress address = address_of(endpoint);
+  const Result<SocketAddress> found = address_of(endpoint);
+  if (!found.ok()) return found.error();
+  const SocketAddress& address = found.value();
   if (::bind(fd, address.get(), address.size) == 0) return Done{};
   const Error error = last_error("bind");
   if (endpoint.transport != Transport::kUnix || error.code != EADDRINUSE) return error;
-  if (is_listened_on(address)) return error;
+  if (!is_stale_socket(endpoint.path, address)) return error;
   if (::unlink(endpoint.path.c_str()) < 0 && errno != ENOENT) return last_error("unlink");
   if (::bind(fd, address.get(), address.size) < 0) return last_error("bind");
   return Done{};
+}
+
+std::optional<FileId> file_id(const std::string& path) {
+  struct stat info;
+  if (::lstat(path.c_str(), &info) < 0) return std::nullopt;
+  return FileId{info.st_dev, info.st_ino};
 }
 
 IoOutcome stream_outcome(ssize_t result) {
@@ -138,12 +154,14 @@ Result<Listener> Listener::open(const Endpoint& endpoint) {
   }
   if (Status status = bind_socket(fd.get(), endpoint); !status.ok()) return status.error();
   Listener listener(std::move(fd), endpoint);
+  if (endpoint.transport == Transport::kUnix) listener.file_ = file_id(endpoint.path);
   if (::listen(listener.fd(), kBacklog) < 0) return last_error("listen");
   return listener;
 }
 
 Listener::~Listener() {
-  if (fd_ && endpoint_.transport == Transport::kUnix) ::unlink(endpoint_.path.c_str());
+  // Not the file of another that took the place meanwhile.
+  if (fd_ && file_ && file_ == file_id(endpoint_.path)) ::unlink(endpoint_.path.c_str());
 }
 
 Result<Listener::Accepted> Listener::accept() {
@@ -179,10 +197,11 @@ Result<UniqueFd> start_connect(const Endpoint& endpoint) {
   } else {
     set_unix_buffers(fd.get());
   }
-  const SocketAddress address = address_of(endpoint);
+  const Result<SocketAddress> address = address_of(endpoint);
+  if (!address.ok()) return address.error();
   int result;
   do {
-    result = ::connect(fd.get(), address.get(), address.size);
+    result = ::connect(fd.get(), address.value().get(), address.value().size);
   } while (result < 0 && errno == EINTR);
   if (result < 0 && errno != EINPROGRESS) return last_error("connect");
   return fd;

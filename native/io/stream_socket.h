@@ -1,6 +1,10 @@
 // Stream sockets over AF_VSOCK (vsock(7)) and AF_UNIX (unix(7)), non-blocking and close-on-exec.
 #pragma once
 
+#include <sys/types.h>
+
+#include <optional>
+
 #include "io/endpoint.h"
 #include "io/ports.h"
 #include "io/result.h"
@@ -25,11 +29,19 @@ class StreamSocket final : public ByteStream {
   UniqueFd fd_;
 };
 
+// Tells a file from another that came to stand under the same name.
+struct FileId {
+  dev_t device;
+  ino_t inode;
+
+  bool operator==(const FileId&) const = default;
+};
+
 class Listener {
  public:
-  // EADDRINUSE: somebody listens there. A Unix socket that nobody listens on any more is replaced.
-  // EAFNOSUPPORT, ENODEV: no vsock in this kernel. A Unix socket's file is removed with the
-  // listener.
+  // EADDRINUSE: somebody has that address, or what stands there is no socket. A Unix socket that
+  // nobody holds any more is replaced. EAFNOSUPPORT, ENODEV: no vsock in this kernel. EINVAL,
+  // ENAMETOOLONG: no path for a Unix socket. A Unix socket's file is removed with the listener.
   static Result<Listener> open(const Endpoint& endpoint);
 
   Listener(Listener&&) = default;
@@ -50,6 +62,7 @@ class Listener {
 
   UniqueFd fd_;
   Endpoint endpoint_;
+  std::optional<FileId> file_;  // kUnix
 };
 
 // Starts to connect; the descriptor becomes writable when it is decided: finish_connect tells how.

@@ -7,6 +7,7 @@
 #include <sys/uio.h>
 
 #include <cstring>
+#include <string_view>
 
 #include "record/virtio_net.h"
 
@@ -35,13 +36,14 @@ IoOutcome tap_outcome(ssize_t result) {
 }  // namespace
 
 Result<TapDevice> TapDevice::create(const std::string& name) {
-  UniqueFd fd(::open("/dev/net/tun", O_RDWR | O_NONBLOCK | O_CLOEXEC));
-  if (!fd) return last_error("open(/dev/net/tun)");
-
+  // A % would be a pattern to the kernel, and the name another; the rest it judges itself.
   ifreq request{};
-  if (name.empty() || name.size() >= sizeof request.ifr_name) {
+  if (name.empty() || name.size() >= sizeof request.ifr_name ||
+      name.find_first_of(std::string_view("%\0", 2)) != std::string::npos) {
     return Error{"ioctl(TUNSETIFF)", EINVAL};
   }
+  UniqueFd fd(::open("/dev/net/tun", O_RDWR | O_NONBLOCK | O_CLOEXEC));
+  if (!fd) return last_error("open(/dev/net/tun)");
   std::memcpy(request.ifr_name, name.data(), name.size());
   // IFF_TUN_EXCL: refuse a device that exists, also a persistent one that nobody holds.
   request.ifr_flags = static_cast<short>(IFF_TAP | IFF_NO_PI | IFF_VNET_HDR | IFF_TUN_EXCL);

@@ -15,7 +15,8 @@ namespace arca {
 class TapDevice final : public FramePort {
  public:
   // Makes the device in the calling thread's network namespace, with carrier off and link down.
-  // EBUSY: a device of that name exists. EPERM: CAP_NET_ADMIN. ENOENT, ENXIO: no /dev/net/tun.
+  // EINVAL: no name for an interface. EBUSY: a device of that name exists. EPERM: CAP_NET_ADMIN.
+  // ENOENT, ENXIO: no /dev/net/tun.
   static Result<TapDevice> create(const std::string& name);
 
   int fd() const { return fd_.get(); }

@@ -1,0 +1,208 @@
+// TapDevice, TapInterface and Netlink on real devices, in network namespaces of their own.
+#include "io/tap_interface.h"
+
+#include <doctest/doctest.h>
+
+#include "net.h"
+
+using namespace arca;
+using namespace arca::test;
+
+namespace {
+
+IpPrefix prefix(const char* text) { return parse_prefix(text).value(); }
+
+}  // namespace
+
+TEST_CASE("TapInterface: carrier off at first, then follows; gone with its owner") {
+  ARCA_OWN_NAMESPACE(own);
+  {
+    Result<TapInterface> made = TapInterface::create("tap0");
+    REQUIRE(made.ok());
+    TapInterface& interface = made.value();
+    CHECK(interface.tap.name() == "tap0");
+    CHECK(interface.index == static_cast<int>(::if_nametoindex("tap0")));
+    CHECK((flags_of("tap0") & IFF_UP) == 0);
+    REQUIRE(bring_up_silent(interface, 1400).ok());
+    CHECK_FALSE(has_carrier("tap0"));
+    REQUIRE(interface.tap.set_carrier(true).ok());
+    CHECK(has_carrier("tap0"));
+    REQUIRE(interface.tap.set_carrier(false).ok());
+    CHECK_FALSE(has_carrier("tap0"));
+  }
+  CHECK_FALSE(has_interface("tap0"));
+}
+
+TEST_CASE("bring_up_silent: the host's stack takes no part") {
+  ARCA_OWN_NAMESPACE(own);
+  Result<TapInterface> made = TapInterface::create("tap0");
+  REQUIRE(made.ok());
+  REQUIRE(bring_up_silent(made.value(), 9000).ok());
+  REQUIRE(made.value().tap.set_carrier(true).ok());
+  CHECK(mtu_of("tap0") == 9000);
+  CHECK((flags_of("tap0") & IFF_UP) != 0);
+  CHECK((flags_of("tap0") & IFF_NOARP) != 0);
+  const std::string conf = "/proc/sys/net/ipv4/conf/tap0/";
+  CHECK(read_file(conf + "rp_filter") == "1\n");
+  CHECK(read_file(conf + "arp_ignore") == "8\n");
+  CHECK(read_file("/proc/sys/net/ipv6/conf/tap0/disable_ipv6") == "1\n");
+  CHECK(read_file("/proc/sys/net/ipv6/conf/all/disable_ipv6") == "0\n");
+  CHECK(eventually([] { return (flags_of("tap0") & IFF_RUNNING) != 0; }));
+  CHECK(read_file("/proc/thread-self/net/if_inet6").find("tap0") == std::string::npos);
+  // Nothing of its own accord: no router solicitation, no MLD report.
+  ByteVector room(2000);
+  const iovec one[] = {{room.data(), room.size()}};
+  CHECK(made.value().tap.read_frame(one).kind == IoOutcome::Kind::kWouldBlock);
+}
+
+TEST_CASE("TapInterface refuses a device that exists") {
+  ARCA_OWN_NAMESPACE(own);
+  Result<TapInterface> made = TapInterface::create("tap0");
+  REQUIRE(made.ok());
+  Result<TapInterface> again = TapInterface::create("tap0");
+  REQUIRE_FALSE(again.ok());
+  CHECK(again.error().code == EBUSY);
+  CHECK(std::string(again.error().operation) == "ioctl(TUNSETIFF)");
+  CHECK(has_interface("tap0"));
+  // Not a TAP, but taken all the same.
+  CHECK(TapInterface::create("lo").error().code == EBUSY);
+}
+
+TEST_CASE("TapInterface takes the names that the kernel takes, as they are") {
+  ARCA_OWN_NAMESPACE(own);
+  for (const std::string name : {"a", "fifteen-bytes-x", "t.1", "all1", "tap@x"}) {
+    CAPTURE(name);
+    Result<TapInterface> made = TapInterface::create(name);
+    REQUIRE(made.ok());
+    CHECK(made.value().tap.name() == name);
+    CHECK(bring_up_silent(made.value(), 1500).ok());
+    CHECK(has_interface(name));
+  }
+  const std::string bad[] = {"",
+                             "sixteen-bytes-xy",
+                             std::string(300, 'x'),
+                             "a/b",
+                             "a b",
+                             "a:b",
+                             "%d",
+                             "tap%d",
+                             "a%b",
+                             ".",
+                             "..",
+                             "default",
+                             "all",
+                             "a\n",
+                             std::string("a\0b", 3)};
+  for (const std::string& name : bad) {
+    CAPTURE(name);
+    Result<TapInterface> made = TapInterface::create(name);
+    REQUIRE_FALSE(made.ok());
+    CHECK(made.error().code == EINVAL);
+    CHECK(std::string(made.error().operation) == "ioctl(TUNSETIFF)");
+  }
+  CHECK(read_file("/proc/sys/net/ipv6/conf/all/disable_ipv6") == "0\n");
+}
+
+TEST_CASE("TapDevice: frames in both directions, and the errors of a device that goes down") {
+  using Kind = IoOutcome::Kind;
+  ARCA_OWN_NAMESPACE(own);
+  Result<TapInterface> made = TapInterface::create("tap0");
+  REQUIRE(made.ok());
+  TapInterface& interface = made.value();
+  ByteVector header(kVirtioNetHeaderSize);
+  ByteVector frame = make_frame(100);
+  const iovec out[] = {{header.data(), header.size()}, {frame.data(), frame.size()}};
+  CHECK(interface.tap.write_frame(out).kind == Kind::kDropped);  // down
+
+  REQUIRE(bring_up_silent(interface, 1500).ok());
+  REQUIRE(interface.tap.set_carrier(true).ok());
+  const PacketSocket host("tap0");
+  CHECK(interface.tap.write_frame(out).kind == Kind::kMoved);
+  CHECK(host.receive() == frame);
+
+  ByteVector room(70000);
+  const iovec in[] = {{header.data(), header.size()}, {room.data(), room.size()}};
+  CHECK(interface.tap.read_frame(in).kind == Kind::kWouldBlock);
+  REQUIRE(host.send(frame));
+  const IoOutcome got = interface.tap.read_frame(in);
+  REQUIRE(got.kind == Kind::kMoved);
+  REQUIRE(got.size == header.size() + frame.size());
+  CHECK(std::equal(frame.begin(), frame.end(), room.begin()));
+
+  REQUIRE(delete_interface("tap0"));
+  CHECK(interface.tap.write_frame(out).kind == Kind::kGone);
+  CHECK(interface.tap.read_frame(in).kind == Kind::kGone);
+  CHECK(interface.tap.set_carrier(true).error().code == EBADFD);
+}
+
+TEST_CASE("Netlink: MTU limits, MAC, and what is not there") {
+  ARCA_OWN_NAMESPACE(own);
+  Result<TapInterface> made = TapInterface::create("tap0");
+  REQUIRE(made.ok());
+  Netlink& netlink = made.value().netlink;
+  const int index = made.value().index;
+
+  const auto set_mtu = [&](uint32_t mtu) {
+    LinkChange change;
+    change.mtu = mtu;
+    return netlink.change_link(index, change);
+  };
+  CHECK(set_mtu(kLeastMtu).ok());
+  CHECK(set_mtu(kMostMtu).ok());
+  CHECK(mtu_of("tap0") == static_cast<int>(kMostMtu));
+  CHECK(set_mtu(kLeastMtu - 1).error().code == EINVAL);
+  CHECK(set_mtu(kMostMtu + 1).error().code == EINVAL);
+
+  LinkChange mac;
+  mac.mac = parse_mac("02:00:00:00:00:07");
+  REQUIRE(netlink.change_link(index, mac).ok());
+  ifreq request = request_for("tap0");
+  REQUIRE(ask_interface(SIOCGIFHWADDR, request));
+  CHECK(std::memcmp(request.ifr_hwaddr.sa_data, mac.mac->data(), 6) == 0);
+
+  CHECK(netlink.index_of("none").error().code == ENODEV);
+  CHECK(netlink.statistics(index + 1000).error().code == ENODEV);
+  CHECK(set_mtu(1500).ok());  // an error leaves the socket usable
+}
+
+TEST_CASE("Netlink: addresses and routes, also before there is a carrier") {
+  ARCA_OWN_NAMESPACE(own);
+  Result<TapInterface> made = TapInterface::create("eth0");
+  REQUIRE(made.ok());
+  Netlink& netlink = made.value().netlink;
+  const int index = made.value().index;
+  LinkChange up;
+  up.up = true;
+  REQUIRE(netlink.change_link(index, up).ok());
+
+  CHECK(netlink.add_address(index, prefix("10.9.0.2/24")).ok());
+  CHECK(netlink.add_address(index, prefix("10.9.0.2/24")).ok());  // there already
+  CHECK(netlink.add_address(index, prefix("fd00::2/64")).ok());
+  CHECK(netlink.set_default_route(index, *parse_ip("10.9.0.1")).ok());
+  CHECK(netlink.set_default_route(index, *parse_ip("10.9.0.254")).ok());  // replaced
+  CHECK(netlink.set_default_route(index, *parse_ip("fd00::1")).ok());
+  CHECK(netlink.set_default_route(index, *parse_ip("192.168.1.1")).error().code == ENETUNREACH);
+  const std::string routes = read_file("/proc/thread-self/net/route");
+  CHECK(routes.find("eth0\t00000000\tFE00090A") != std::string::npos);
+  CHECK(routes.find("eth0\t00000000\t0100090A") == std::string::npos);
+  CHECK(read_file("/proc/thread-self/net/if_inet6").find("fd000000000000000000000000000002") !=
+        std::string::npos);
+
+  CHECK(netlink.remove_address(index, prefix("fd00::2/64")).ok());
+  CHECK(netlink.remove_address(index, prefix("10.9.0.2/24")).ok());
+  CHECK(netlink.remove_address(index, prefix("10.9.0.2/24")).error().code == EADDRNOTAVAIL);
+}
+
+TEST_CASE("Netlink: frames that find the TAP's queue full are counted") {
+  ARCA_OWN_NAMESPACE(own);
+  Result<TapInterface> made = TapInterface::create("tap0");
+  REQUIRE(made.ok());
+  REQUIRE(bring_up_silent(made.value(), 1500).ok());
+  REQUIRE(made.value().tap.set_carrier(true).ok());
+  const PacketSocket host("tap0");
+  for (int i = 0; i < 3000; ++i) host.send(make_frame(100));
+  Result<LinkStatistics> statistics = made.value().netlink.statistics(made.value().index);
+  REQUIRE(statistics.ok());
+  CHECK(statistics.value().tx_dropped > 0);
+  CHECK(statistics.value().tx_dropped < 3000);
+}

@@ -1,0 +1,31 @@
+import { defineConfig } from 'vitest/config';
+
+/** As test/support/time.ts has it: how much slower than usual this machine is. */
+const slowdown = Math.max(1, Number(process.env['ARCA_TEST_SLOWDOWN'] ?? 1) || 1);
+
+export default defineConfig({
+  test: {
+    projects: [
+      {
+        test: {
+          name: 'unit',
+          include: ['test/unit/**/*.test.ts'],
+          testTimeout: 5_000 * slowdown,
+          hookTimeout: 10_000 * slowdown,
+        },
+      },
+      {
+        test: {
+          name: 'integration',
+          include: ['test/integration/**/*.test.ts'],
+          globalSetup: ['test/support/global-setup.ts'],
+          pool: 'forks',
+          // One file after another: they watch the clock, and each has an OVS of its own.
+          fileParallelism: false,
+          testTimeout: 30_000 * slowdown,
+          hookTimeout: 60_000 * slowdown,
+        },
+      },
+    ],
+  },
+});

@@ -21,6 +21,7 @@ export interface MetricsRenderer {
 }
 
 const DIRECTIONS = ['tapToStream', 'streamToTap'] as const;
+const DIRECTION_LABELS = { tapToStream: 'tap_to_stream', streamToTap: 'stream_to_tap' } as const;
 
 /** Labels are few and their values are fixed words: the series of a thousand relays must stay countable. */
 export async function createMetricsRenderer(): Promise<MetricsRenderer> {
@@ -32,7 +33,8 @@ export async function createMetricsRenderer(): Promise<MetricsRenderer> {
     const metric = new Counter({ name, help, labelNames: ['direction'], registers });
     return ({ counters }: MetricsSnapshot): void => {
       metric.reset();
-      for (const direction of DIRECTIONS) metric.inc({ direction }, read(counters[direction]));
+      for (const direction of DIRECTIONS)
+        metric.inc({ direction: DIRECTION_LABELS[direction] }, read(counters[direction]));
     };
   };
   const byReason = (
@@ -72,7 +74,9 @@ export async function createMetricsRenderer(): Promise<MetricsRenderer> {
     perDirection('arca_relay_stalls_total', 'Times that the sink was full.', (direction) => direction.stalls),
     byReason('arca_relay_drops_total', 'Frames dropped, by reason.', ['direction', 'reason'], (counters) =>
       DIRECTIONS.flatMap((direction) =>
-        Object.entries(counters[direction].drops).map(([reason, count]) => [{ direction, reason }, count] as const),
+        Object.entries(counters[direction].drops).map(
+          ([reason, count]) => [{ direction: DIRECTION_LABELS[direction], reason }, count] as const,
+        ),
       ),
     ),
     byReason('arca_relay_breaches_total', 'Links closed because the peer broke the protocol.', ['reason'], (counters) =>

@@ -2,7 +2,7 @@
  * Log to stderr: events and their fields, never the content of a frame. Units stand in the names of fields.
  */
 import { isatty } from 'node:tty';
-import { type Logger, pino } from 'pino';
+import type { Logger } from 'pino';
 import { openLineWriter } from './line-writer.js';
 
 export type { Logger } from 'pino';
@@ -26,6 +26,8 @@ const STDERR_FD = 2;
 /** A logger on stderr that writes each line at once, so that the last words of a process are never lost in a buffer. */
 export async function createLogger(options: LogOptions = {}): Promise<Logger> {
   const format = options.format ?? (isatty(STDERR_FD) ? 'pretty' : 'json');
+  // Loaded here, and not with this module, so that a program can begin something that takes time before.
+  const { pino } = await import('pino');
   // The time that pino-pretty takes to load is paid only by who reads it.
   const prettify = format === 'pretty' ? await loadPrettifier() : undefined;
   const writer = openLineWriter(STDERR_FD);
@@ -42,11 +44,6 @@ export async function createLogger(options: LogOptions = {}): Promise<Logger> {
       },
     },
   );
-}
-
-/** A logger that says nothing, for tests and for callers that have none. */
-export function silentLogger(): Logger {
-  return pino({ level: 'silent' });
 }
 
 async function loadPrettifier(): Promise<(line: string) => string> {

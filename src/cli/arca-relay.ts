@@ -3,6 +3,7 @@
 import { Command, CommanderError, Option } from 'commander';
 import { ArcaError, ERROR_KINDS, exitCodeLines, toArcaError } from '../errors.js';
 import { createLogger, LOG_FORMATS, LOG_LEVELS, type LogFormat, type Logger, type LogLevel } from '../log.js';
+import { beginLookUps, type LookUps } from '../relay/look-ups.js';
 import { createNotifier, type Notifier } from '../relay/notify.js';
 import { type RelayArguments, type RelayOptions, readNotifyFd, readRelayOptions } from '../relay/options.js';
 import { startRelay } from '../relay/relay.js';
@@ -89,16 +90,13 @@ async function loadAddon(): Promise<typeof import('../native.js')> {
  * The first signal aborts with the signal's name as reason; the second ends the process at once, and undoes nothing.
  * An error that nobody caught aborts too, with itself as reason: it must not leave a port behind.
  */
-function watchSignals(log: Logger): AbortSignal {
+function watchSignals(): AbortSignal {
   const controller = new AbortController();
   process.on('uncaughtException', (error) => controller.abort(error));
   // A terminal that closes means stop, as it does to QEMU.
   for (const name of ['SIGTERM', 'SIGINT', 'SIGHUP'] as const) {
     process.on(name, () => {
-      if (controller.signal.aborted) {
-        log.warn({ signal: name }, 'second signal: leaving at once');
-        process.exit(ERROR_KINDS['forced-exit'].exitCode);
-      }
+      if (controller.signal.aborted) process.exit(ERROR_KINDS['forced-exit'].exitCode);
       controller.abort(name);
     });
   }
@@ -115,18 +113,36 @@ async function aborted(signal: AbortSignal): Promise<string | ArcaError> {
   return typeof signal.reason === 'string' ? signal.reason : toArcaError(signal.reason);
 }
 
+interface Begun {
+  readonly native: typeof import('../native.js');
+  readonly options: RelayOptions;
+  readonly lookUps: LookUps;
+}
+
+async function begin(commandLine: CommandLine, signal: AbortSignal): Promise<Begun> {
+  const native = await loadAddon();
+  const options = readRelayOptions(commandLine, native.parseEndpoint);
+  return { native, options, lookUps: beginLookUps(options, process.env, signal) };
+}
+
+function openNotifier(commandLine: CommandLine, native: Begun['native'] | undefined, log: Logger): Notifier {
+  const socket = process.env['NOTIFY_SOCKET'];
+  const systemd = socket && native ? { socket, send: native.sdNotify } : undefined;
+  return createNotifier({ fd: readNotifyFd(commandLine.notifyFd), systemd, log });
+}
+
+/** Resolves when a signal has ended the relay and all of it is undone. */
 async function runRelay(
-  options: RelayOptions,
-  native: typeof import('../native.js'),
+  { native, options, lookUps }: Begun,
   notifier: Notifier,
   log: Logger,
   version: string,
+  signal: AbortSignal,
 ): Promise<void> {
-  const signal = watchSignals(log);
   const engine = new native.Engine();
   let ending: ArcaError | string;
   try {
-    const relay = await startRelay(options, { engine, notifier, log, env: process.env, version }, signal);
+    const relay = await startRelay(options, lookUps, { engine, notifier, log, env: process.env, version }, signal);
     ending = await Promise.race([relay.failed, aborted(signal)]);
     try {
       await relay.stop(typeof ending === 'string' ? ending : ending.code);
@@ -152,6 +168,9 @@ async function main(): Promise<number> {
   const commandLine = parseCommandLine(version);
   if (typeof commandLine === 'number') return commandLine;
 
+  const signal = watchSignals();
+  // What waits for OVN and OVS begins first: the log takes some time to load, and loads meanwhile.
+  const [begun] = await Promise.allSettled([begin(commandLine, signal)]);
   const log = await createLogger({
     level: commandLine.logLevel,
     format: commandLine.logFormat,
@@ -159,22 +178,22 @@ async function main(): Promise<number> {
   });
   let notifier: Notifier | undefined;
   try {
-    const fd = readNotifyFd(commandLine.notifyFd);
-    notifier = createNotifier({ fd, systemd: undefined, log });
-    const native = await loadAddon();
-    const socket = process.env['NOTIFY_SOCKET'];
-    if (socket) notifier = createNotifier({ fd, systemd: { socket, send: native.sdNotify }, log });
-    const options = readRelayOptions(commandLine, native.parseEndpoint);
-    if (options.role === 'listen' && options.endpoint.transport === 'vsock' && options.allowedCids.length === 0) {
-      log.warn({ vsockPort: options.endpoint.port }, 'no --peer-cid given: every CID may connect');
+    notifier = openNotifier(commandLine, begun.status === 'fulfilled' ? begun.value.native : undefined, log);
+    if (begun.status === 'rejected') throw begun.reason;
+    const { role, endpoint, allowedCids } = begun.value.options;
+    if (role === 'listen' && endpoint.transport === 'vsock' && allowedCids.length === 0) {
+      log.warn({ vsockPort: endpoint.port }, 'no --peer-cid given: every CID may connect');
     }
-    await runRelay(options, native, notifier, log, version);
+    await runRelay(begun.value, notifier, log, version, signal);
     return 0;
   } catch (error) {
     const { code, message, exitCode, cause } = toArcaError(error);
     log.error({ code, ...(code === 'unexpected' && { err: cause }) }, message);
     notifier?.emit({ event: 'failed', code, message, exitCode });
     return exitCode;
+  } finally {
+    // Only where the relay did not come to take them over.
+    if (begun.status === 'fulfilled') await begun.value.lookUps.cancel();
   }
 }
 

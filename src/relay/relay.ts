@@ -6,12 +6,11 @@ import { ArcaError, toArcaError } from '../errors.js';
 import type { Logger } from '../log.js';
 import type { MetricsRenderer } from '../metrics.js';
 import type { NativeEngine, NativeEvent, NativeRelay } from '../native.js';
-import { lookUpTag } from '../ovn/network-tag.js';
 import { attachPort } from '../ovs/attach.js';
 import { type Keeper, keepAttached } from '../ovs/keeper.js';
-import { type OvsPlaces, ovsPlaces } from '../ovs/places.js';
+import { ovsPlaces } from '../ovs/places.js';
 import type { PortSpec } from '../ovs/port-commands.js';
-import { type FoundBridge, lookAtBridge } from './look-ups.js';
+import type { FoundBridge, LookUps } from './look-ups.js';
 import { listenFailure, tapFailure } from './native-errors.js';
 import type { Notifier } from './notify.js';
 import { endpointText, type RelayOptions } from './options.js';
@@ -41,16 +40,20 @@ export interface Relay {
 /** Together with the rest of stopping, this stays under a second. */
 const DETACH_TIMEOUT_MS = 600;
 
-/** Resolves when the relay is ready. Rejects with an ArcaError, and has undone everything by then. Aborting `signal` ends the start. */
+/**
+ * Resolves when the relay is ready. Rejects with an ArcaError, and has undone everything by then, `lookUps` too.
+ * Aborting `signal` ends the start.
+ */
 export async function startRelay(
   options: RelayOptions,
+  lookUps: LookUps,
   dependencies: RelayDependencies,
   signal: AbortSignal,
 ): Promise<Relay> {
   const undo = createUndoStack();
   const reporter = createReporter({ tap: options.tap, ...dependencies });
   try {
-    return await start(options, dependencies, reporter, undo, signal);
+    return await start(options, lookUps, dependencies, reporter, undo, signal);
   } catch (error) {
     const undoError = await undo.run(dependencies.log);
     if (undoError !== undefined) dependencies.log.error({ err: undoError }, 'the start could not be undone completely');
@@ -60,22 +63,20 @@ export async function startRelay(
 
 async function start(
   options: RelayOptions,
+  lookUps: LookUps,
   { engine, log, env, version }: RelayDependencies,
   reporter: Reporter,
   undo: UndoStack,
   signal: AbortSignal,
 ): Promise<Relay> {
-  const deadline = performance.now() + options.timeoutMs;
-  const call = () => ({ timeoutMs: Math.max(1, Math.ceil(deadline - performance.now())), signal });
-  const places = ovsPlaces(options.ovsSocketPath, env);
-  let keeper: Keeper | undefined;
+  undo.push('look-ups', lookUps.cancel);
   reporter.stepDone('arguments');
 
-  const { tag, found } = await lookUp(options, places, call(), () => keeper?.notice(), reporter, log);
-  undo.push('connections', () => {
-    found.session.close();
-    found.vswitchd?.close();
-  });
+  // When both fail, the tag's error is the one that counts.
+  const tag = await lookUps.tag;
+  reporter.stepDone('tag');
+  const found = await lookUps.bridge;
+  for (const { fields, message } of found.warnings) log.warn(fields, message);
   reporter.stepDone('bridge');
 
   const native = makeTap(options, engine, reporter.nativeEvent);
@@ -84,17 +85,19 @@ async function start(
 
   signal.throwIfAborted();
   const port = portOf(options, tag);
-  const { ofport } = await attachPort({ session: found.session, port, log, ...call() });
+  const timeoutMs = Math.max(1, Math.ceil(lookUps.deadline - performance.now()));
+  const { ofport } = await attachPort({ session: found.session, port, log, timeoutMs, signal });
   reporter.portChanged(undefined, ofport);
-  keeper = keepAttached({
+  const keeper = keepAttached({
     ...found,
-    places,
+    places: ovsPlaces(options.ovsSocketPath, env),
     port,
     ofport,
     failModeAtStart: found.bridge.failMode,
     log,
     onTrouble: reporter.portChanged,
   });
+  lookUps.onChange = keeper.notice;
   undo.push('port', detaching(keeper, port, log));
   reporter.stepDone('attach');
 
@@ -121,41 +124,6 @@ async function start(
       if (error !== undefined) throw error;
     },
   };
-}
-
-/** Asks OVN and OVS at the same time; when both fail, the tag's error is the one that counts. */
-async function lookUp(
-  options: RelayOptions,
-  places: OvsPlaces,
-  { timeoutMs, signal }: { readonly timeoutMs: number; readonly signal: AbortSignal },
-  onChange: () => void,
-  reporter: Reporter,
-  log: Logger,
-): Promise<{ readonly tag: number; readonly found: FoundBridge }> {
-  const { network, vlan, nb, bridge, tap, attach } = options;
-  const noTag = new AbortController();
-  const findingTag = vlan ?? lookUpTag({ network: network ?? '', nb, timeoutMs, signal });
-  const findingBridge = lookAtBridge({
-    ...{ places, bridge, tap, attach, timeoutMs, onChange, log },
-    signal: AbortSignal.any([signal, noTag.signal]),
-  });
-  // Its error is told further down, or not at all when there is no tag: it is not unhandled.
-  findingBridge.catch(() => {});
-  try {
-    const tag = await findingTag;
-    reporter.stepDone('tag');
-    return { tag, found: await findingBridge };
-  } catch (error) {
-    noTag.abort();
-    await findingBridge.then(
-      ({ session, vswitchd }) => {
-        session.close();
-        vswitchd?.close();
-      },
-      () => {},
-    );
-    throw error;
-  }
 }
 
 function makeTap(options: RelayOptions, engine: NativeEngine, onEvent: (event: NativeEvent) => void): NativeRelay {

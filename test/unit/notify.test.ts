@@ -16,7 +16,7 @@ import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { afterEach, beforeEach, describe, expect, it, vi } from 'vitest';
 import { openLineWriter } from '../../src/line-writer.js';
-import { type Logger, silentLogger } from '../../src/log.js';
+import { createLogger, type Logger } from '../../src/log.js';
 import { createNotifier, type RelayEvent, systemdState } from '../../src/relay/notify.js';
 
 const STOPPED: RelayEvent = { event: 'stopped', reason: 'SIGTERM' };
@@ -55,9 +55,9 @@ function readAll(fd: number): string {
   return Buffer.concat(chunks).toString();
 }
 
-beforeEach(() => {
+beforeEach(async () => {
   folder = mkdtempSync(join(tmpdir(), 'arca-unit-'));
-  log = Object.assign(silentLogger(), { warn: vi.fn() });
+  log = Object.assign(await createLogger({ level: 'silent' }), { warn: vi.fn() });
 });
 
 afterEach(() => {

@@ -4,21 +4,18 @@ import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { afterEach, beforeEach, describe, expect, it, vi } from 'vitest';
 import { ArcaError } from '../../src/errors.js';
-import { silentLogger } from '../../src/log.js';
+import { createLogger, type Logger } from '../../src/log.js';
 import type { NativeEvent } from '../../src/native.js';
-import { lookUpTag } from '../../src/ovn/network-tag.js';
 import { attachPort } from '../../src/ovs/attach.js';
 import { keepAttached } from '../../src/ovs/keeper.js';
-import { lookAtBridge } from '../../src/relay/look-ups.js';
+import type { FoundBridge, LookUps } from '../../src/relay/look-ups.js';
 import type { RelayEvent } from '../../src/relay/notify.js';
 import type { RelayOptions } from '../../src/relay/options.js';
 import { type Relay, startRelay } from '../../src/relay/relay.js';
 
 // The parts that talk to daemons; what they do with real ones is in the integration tests. Here: the order.
-vi.mock('../../src/ovn/network-tag.js', async (original) => ({ ...(await original<object>()), lookUpTag: vi.fn() }));
 vi.mock('../../src/ovs/attach.js', async (original) => ({ ...(await original<object>()), attachPort: vi.fn() }));
 vi.mock('../../src/ovs/keeper.js', async (original) => ({ ...(await original<object>()), keepAttached: vi.fn() }));
-vi.mock('../../src/relay/look-ups.js', () => ({ lookAtBridge: vi.fn() }));
 
 const OPTIONS: RelayOptions = {
   role: 'listen',
@@ -47,6 +44,7 @@ let onNativeEvent: (event: NativeEvent) => void;
 let onTrouble: Parameters<typeof keepAttached>[0]['onTrouble'];
 let detach: () => Promise<'removed' | 'absent' | 'foreign'>;
 let folder: string;
+let log: Logger;
 let blocker: Server | undefined;
 
 function step(name: string): void {
@@ -71,24 +69,13 @@ const engine = {
   close: async () => {},
 };
 
-beforeEach(() => {
+beforeEach(async () => {
+  log = await createLogger({ level: 'silent' });
   done = [];
   events = [];
   failing = undefined;
   detach = async () => 'removed';
   folder = mkdtempSync(join(tmpdir(), 'arca-unit-'));
-  vi.mocked(lookUpTag).mockImplementation(async () => {
-    step('tag');
-    return 100;
-  });
-  vi.mocked(lookAtBridge).mockImplementation(async () => {
-    step('bridge');
-    return {
-      bridge: { name: 'br-int', failMode: '', datapathType: 'netdev', ovnBridge: '', systemId: '' },
-      session: { close: () => done.push('close session') } as never,
-      vswitchd: { close: () => done.push('close vswitchd') } as never,
-    };
-  });
   vi.mocked(attachPort).mockImplementation(async () => {
     step('attach');
     return { ofport: 40000 };
@@ -111,13 +98,40 @@ afterEach(() => {
   rmSync(folder, { recursive: true });
 });
 
+const FOUND: FoundBridge = {
+  bridge: { name: 'br-int', failMode: '', datapathType: 'netdev', ovnBridge: '', systemId: '' },
+  session: {} as never,
+  vswitchd: undefined,
+  warnings: [],
+};
+
+/** What `beginLookUps` gives; `failing` makes its parts fail, the bridge first. */
+function lookUpsOf(): LookUps {
+  const found = failing === 'bridge' || failing === 'both' ? 'bridge failed' : undefined;
+  const lookUps: LookUps = {
+    tag: new Promise((resolve, reject) => {
+      setImmediate(() => {
+        if (failing === 'tag' || failing === 'both') reject(new ArcaError('tag-missing', 'tag failed'));
+        else resolve(100);
+      });
+    }),
+    bridge: found ? Promise.reject(new ArcaError('bridge-missing', found)) : Promise.resolve(FOUND),
+    deadline: performance.now() + 5000,
+    onChange() {},
+    cancel: async () => void done.push('cancel look-ups'),
+  };
+  lookUps.bridge.catch(() => {});
+  return lookUps;
+}
+
 const start = (options: Partial<RelayOptions> = {}, signal = new AbortController().signal): Promise<Relay> =>
   startRelay(
     { ...OPTIONS, ...options },
+    lookUpsOf(),
     {
       engine: engine as never,
       notifier: { emit: (event) => events.push(event), close() {} },
-      log: silentLogger(),
+      log,
       env: {},
       version: '1',
     },
@@ -136,7 +150,7 @@ async function failureOf(promise: Promise<unknown>): Promise<unknown> {
 describe('startRelay', () => {
   it('does the steps in their order and tells each, then undoes them backwards', async () => {
     const relay = await start();
-    expect(done).toEqual(['tag', 'bridge', 'tap', 'attach', 'listen']);
+    expect(done).toEqual(['tap', 'attach', 'listen']);
     expect(words()).toEqual(['arguments', 'tag', 'bridge', 'tap', 'attach', 'listen', 'ready']);
     expect(events.at(-1)).toMatchObject({
       ...{ tap: 'tap0', ifindex: 7, tag: 100, bridge: 'br-int', ofport: 40000, mtu: 1500, datapathType: 'netdev' },
@@ -144,28 +158,23 @@ describe('startRelay', () => {
     });
     done = [];
     await relay.stop('SIGTERM');
-    expect(done).toEqual(['remove port', 'close TAP', 'close session', 'close vswitchd']);
+    expect(done).toEqual(['remove port', 'close TAP', 'cancel look-ups']);
     expect(events.at(-1)).toEqual({ event: 'stopping', reason: 'SIGTERM' });
     await relay.stop('again');
-    expect(done).toHaveLength(4);
+    expect(done).toHaveLength(3);
   });
 
   it.each<[string, string[], string[]]>([
-    ['tag', ['arguments'], ['close session', 'close vswitchd']],
-    ['bridge', ['arguments', 'tag'], []],
-    ['tap', ['arguments', 'tag', 'bridge'], ['close session', 'close vswitchd']],
-    ['attach', ['arguments', 'tag', 'bridge', 'tap'], ['close TAP', 'close session', 'close vswitchd']],
-    [
-      'listen',
-      ['arguments', 'tag', 'bridge', 'tap', 'attach'],
-      ['remove port', 'close TAP', 'close session', 'close vswitchd'],
-    ],
+    ['tag', ['arguments'], ['cancel look-ups']],
+    ['bridge', ['arguments', 'tag'], ['cancel look-ups']],
+    ['tap', ['arguments', 'tag', 'bridge'], ['cancel look-ups']],
+    ['attach', ['arguments', 'tag', 'bridge', 'tap'], ['close TAP', 'cancel look-ups']],
+    ['listen', ['arguments', 'tag', 'bridge', 'tap', 'attach'], ['remove port', 'close TAP', 'cancel look-ups']],
   ])('undoes what was done when %s fails', async (name, told, undone) => {
     failing = name;
-    expect(await failureOf(start())).toBeInstanceOf(ArcaError);
+    expect(await failureOf(start())).toMatchObject({ message: expect.stringContaining(`${name} failed`) });
     expect(words()).toEqual(told);
-    const steps = ['tag', 'bridge', 'tap', 'attach', 'listen'];
-    expect(done.filter((word) => !steps.includes(word))).toEqual(undone);
+    expect(done.filter((word) => !['tap', 'attach', 'listen'].includes(word))).toEqual(undone);
   });
 
   it('undoes all when the metrics endpoint is taken', async () => {
@@ -173,39 +182,12 @@ describe('startRelay', () => {
     blocker = createServer();
     await new Promise<void>((resolve) => blocker?.listen(path, resolve));
     expect(await failureOf(start({ metrics: { transport: 'unix', path } }))).toMatchObject({ code: 'endpoint-in-use' });
-    expect(done.slice(-4)).toEqual(['remove port', 'close TAP', 'close session', 'close vswitchd']);
+    expect(done.slice(-3)).toEqual(['remove port', 'close TAP', 'cancel look-ups']);
   });
 
-  it('tells the error of the tag when the bridge fails too', async () => {
-    vi.mocked(lookAtBridge).mockRejectedValue(new ArcaError('bridge-missing', 'b'));
-    vi.mocked(lookUpTag).mockImplementation(async () => {
-      await new Promise((resolve) => setImmediate(resolve));
-      throw new ArcaError('tag-missing', 't');
-    });
+  it('tells the error of the tag when the bridge fails too, and earlier', async () => {
+    failing = 'both';
     expect(await failureOf(start())).toMatchObject({ code: 'tag-missing' });
-  });
-
-  it('stops looking at the bridge when there is no tag', async () => {
-    failing = 'tag';
-    let aborted: boolean | undefined;
-    vi.mocked(lookAtBridge).mockImplementation(
-      ({ signal }) =>
-        new Promise((_resolve, reject) => {
-          signal.addEventListener('abort', () => {
-            aborted = true;
-            reject(new ArcaError('timed-out', 'stopped'));
-          });
-        }),
-    );
-    expect(await failureOf(start())).toMatchObject({ message: 'tag failed' });
-    expect(aborted).toBe(true);
-  });
-
-  it('takes the tag that was given', async () => {
-    failing = 'tag';
-    const relay = await start({ vlan: 7 });
-    expect(vi.mocked(attachPort).mock.lastCall?.[0].port).toMatchObject({ tag: 7 });
-    await relay.stop('x');
   });
 
   it.each(['tap', 'attach', 'listen'])('undoes all when it is aborted while in step %s', async (name) => {
@@ -240,7 +222,7 @@ describe('startRelay', () => {
       code: 'cleanup-incomplete',
       message: expect.stringContaining('gone'),
     });
-    expect(done).toEqual(['remove port', 'close TAP', 'close session', 'close vswitchd']);
+    expect(done).toEqual(['remove port', 'close TAP', 'cancel look-ups']);
   });
 
   it('dials where it is asked to', async () => {

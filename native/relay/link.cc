@@ -10,6 +10,9 @@ namespace {
 // A peer that has said nothing for so long is told as plain. Frames move from the start.
 constexpr std::chrono::milliseconds kKnownAfter{200};
 
+// HELLOs and pings of a peer that says them faster are answered at this pace, the latest of each.
+constexpr std::chrono::milliseconds kMailEvery{20};
+
 uint64_t draw_nonce() {
   uint64_t nonce = 0;
   // Never fails for so few bytes once the system has booted (getrandom(2)).
@@ -234,22 +237,54 @@ void Link::set_mtu(size_t mtu) {
 // after every such task.
 void Link::post_home(std::function<void()> task) { home_.loop().post(std::move(task)); }
 
+template <typename Write>
+void Link::leave_mail(Write write) {
+  {
+    const std::lock_guard lock(mail_mutex_);
+    write(mail_);
+    if (std::exchange(mail_waits_, true)) return;
+  }
+  post_home([this] { read_mail(); });
+}
+
 void Link::on_first_frame() {
-  post_home([this] { become_known(); });
+  leave_mail([](Mail& mail) { mail.first_frame = true; });
 }
 
 void Link::on_hello(const Hello& hello) {
-  post_home([this, hello] { take_hello(hello); });
+  leave_mail([&hello](Mail& mail) { mail.hello = hello; });
 }
 
 void Link::on_control(const Control& control) {
-  if (control.ping) post_home([this, cookie = *control.ping] { answer_ping(cookie); });
-  if (control.goodbye) {
+  if (control.ping) {
+    leave_mail([&control](Mail& mail) { mail.ping = control.ping; });
+  }
+  if (control.goodbye && !std::exchange(goodbye_seen_, true)) {
     const Goodbye& goodbye = *control.goodbye;
     std::string detail = goodbye_word(goodbye.reason);
     if (!goodbye.detail.empty()) detail += ": " + goodbye.detail;
     post_home([this, detail] { end(LinkEnd::of(LinkEnd::Kind::kGoodbye, detail)); });
   }
+}
+
+void Link::read_mail() {
+  if (ended_ || closing_) return;
+  const EventLoop::Clock::time_point now = EventLoop::Clock::now();
+  if (now < next_mail_at_) {
+    mail_timer_ = home_.loop().schedule(
+        std::chrono::ceil<std::chrono::milliseconds>(next_mail_at_ - now), [this] { read_mail(); });
+    return;
+  }
+  next_mail_at_ = now + kMailEvery;
+  Mail mail;
+  {
+    const std::lock_guard lock(mail_mutex_);
+    std::swap(mail, mail_);
+    mail_waits_ = false;
+  }
+  if (mail.hello) take_hello(*mail.hello);
+  if (mail.first_frame) become_known();
+  if (mail.ping) answer_ping(*mail.ping);
 }
 
 void Link::become_known() {
@@ -271,6 +306,8 @@ void Link::take_hello(const Hello& hello) {
 // What this end sends from now on, given what the peer said last.
 void Link::agree() {
   agreement_.offloads = peer_hello_.accepts & options_.offloads;
+  // The kernel can leave segmentation undone only where it may leave checksums undone.
+  if ((agreement_.offloads & kOffloadChecksum) == 0) agreement_.offloads = kOffloadNone;
   agreement_.peer_mtu = peer_hello_.mtu;
   agreement_.peer_mac = peer_hello_.mac;
   // Below the smallest that is useful it is nonsense, and would drop every frame.
@@ -348,6 +385,7 @@ void Link::close(GoodbyeReason reason) {
   say_goodbye(reason);
   closing_ = true;
   home_.loop().cancel(known_timer_);
+  home_.loop().cancel(mail_timer_);
   sender_->stop();
   // `other` stops only after every relay is closed (Engine), so this is never refused.
   other_.loop().post([this] {

@@ -7,6 +7,7 @@
 #include <atomic>
 #include <functional>
 #include <memory>
+#include <mutex>
 #include <string>
 
 #include "io/stream_socket.h"
@@ -107,7 +108,18 @@ class Link final : private RecordObserver {
   void on_hello(const Hello& hello) override;
   void on_control(const Control& control) override;
 
+  // What the peer said and home has not read yet: the latest of each kind, and one task for all. So
+  // a peer that talks without end costs no memory.
+  struct Mail {
+    std::optional<Hello> hello;
+    std::optional<uint64_t> ping;
+    bool first_frame = false;
+  };
+
   void post_home(std::function<void()> task);
+  template <typename Write>
+  void leave_mail(Write write);
+  void read_mail();
   void become_known();
   void agree();
   void say_hello();
@@ -129,6 +141,12 @@ class Link final : private RecordObserver {
   bool ended_ = false;
   bool closing_ = false;
   EventLoop::TimerId known_timer_ = 0;
+  EventLoop::TimerId mail_timer_ = 0;
+  EventLoop::Clock::time_point next_mail_at_;
+  std::mutex mail_mutex_;
+  Mail mail_;                  // under mail_mutex_
+  bool mail_waits_ = false;    // under mail_mutex_: home will read it
+  bool goodbye_seen_ = false;  // the other worker's
   std::unique_ptr<Sender> sender_;
   std::unique_ptr<Receiver> receiver_;
 };

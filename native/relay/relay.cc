@@ -232,10 +232,8 @@ void Relay::on_known(const Agreement& agreement) {
 }
 
 void Relay::on_hello(const Hello& hello, const Agreement& agreement) {
-  if (Status status = tap_->set_offloads(agreement.offloads); !status.ok()) {
-    lose_tap(status.error().code);
-    return;
-  }
+  set_tap_offloads(agreement.offloads);
+  if (tap_lost_) return;
   observer_.on_hello(link_->peer(), hello, agreement);
 }
 
@@ -271,10 +269,8 @@ void Relay::on_closed() {
   }
   set_carrier(false);
   // A plain peer may be next: the kernel must segment for it again.
-  if (Status status = tap_->set_offloads(kOffloadNone); !status.ok()) {
-    lose_tap(status.error().code);
-    return;
-  }
+  set_tap_offloads(kOffloadNone);
+  if (tap_lost_) return;
   if (!dialler_) return;
   if (options_.dial_once) {
     observer_.on_dial_failed({"link", ECONNRESET});
@@ -285,6 +281,12 @@ void Relay::on_closed() {
 
 void Relay::set_carrier(bool up) {
   if (Status status = tap_->set_carrier(up); !status.ok()) lose_tap(status.error().code);
+}
+
+void Relay::set_tap_offloads(Offloads offloads) {
+  if (offloads == tap_offloads_) return;
+  tap_offloads_ = offloads;
+  if (Status status = tap_->set_offloads(offloads); !status.ok()) lose_tap(status.error().code);
 }
 
 void Relay::lose_tap(int error) {

@@ -91,6 +91,7 @@ class Relay final : public LinkObserver {
   void start_link(UniqueFd fd, const Peer& peer);
   void close_link(GoodbyeReason reason);
   void set_carrier(bool up);
+  void set_tap_offloads(Offloads offloads);
   void lose_tap(int error);
   void finish_close();
 
@@ -113,7 +114,8 @@ class Relay final : public LinkObserver {
     UniqueFd fd;
     Peer peer;
   };
-  std::optional<Waiting> successor_;  // takes over when the closing link is gone
+  std::optional<Waiting> successor_;      // takes over when the closing link is gone
+  Offloads tap_offloads_ = kOffloadNone;  // as the TAP has them
   bool tap_lost_ = false;
   std::function<void()> closed_;  // set while closing
 };

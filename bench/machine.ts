@@ -4,6 +4,7 @@ import { cpus, release, totalmem } from 'node:os';
 import { run } from '../src/exec.js';
 import type { Machine } from './model.js';
 import { ownSession } from './proc.js';
+import { CONGESTION_CONTROL } from './tools.js';
 
 const VERSION_MS = 3000;
 
@@ -31,7 +32,7 @@ export async function describeMachine(root: string): Promise<Machine> {
     memoryMb: Math.round(totalmem() / 1e6),
     autogroup: await textOf('/proc/sys/kernel/sched_autogroup_enabled'),
     session: ownSession(),
-    congestionControl: await textOf('/proc/sys/net/ipv4/tcp_congestion_control'),
+    congestionControl: CONGESTION_CONTROL,
     versions,
     commit: await firstLineOf('git', ['-C', root, 'describe', '--always', '--dirty', '--abbrev=12']),
   };

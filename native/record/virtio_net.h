@@ -48,4 +48,10 @@ enum class VirtioNetFault : uint8_t {
 // is hostile: nothing of the header reaches the kernel before this has passed.
 VirtioNetFault check_virtio_net(const VirtioNetHeader& header, size_t frame_size, Offloads agreed);
 
+// Whether a partial checksum stands where TCP or UDP has its own, and a large segment is what its
+// header says. The kernel writes the checksum when the frame leaves, after the switch has judged
+// it: at a place of the peer's choice it could forge addresses and ports. True for a header without
+// either. `frame` holds at least kEthernetHeaderSize bytes.
+bool describes_transport(const VirtioNetHeader& header, Bytes frame);
+
 }  // namespace arca

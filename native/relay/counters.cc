@@ -22,6 +22,8 @@ const char* drop_word(Drop drop) {
       return "hello-echo";
     case Drop::kWithdrawn:
       return "offload-withdrawn";
+    case Drop::kMisplacedChecksum:
+      return "misplaced-checksum";
     case Drop::kTapRefused:
       return "tap-refused";
     case Drop::kTapFull:

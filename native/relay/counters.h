@@ -31,15 +31,16 @@ enum class Drop : uint8_t {
   kUnsegmented,  // the kernel had queued it before offloads were switched off
   kPeerLimit,    // larger than what the peer said it takes
   // Stream to TAP
-  kTagged,      // carries a VLAN tag of its own
-  kOversize,    // larger than the MTU
-  kBadHello,    // addressed as a HELLO, but not one that this version can read
-  kHelloEcho,   // our own HELLO came back
-  kWithdrawn,   // with an offload that the peer was told not to use any more
-  kTapRefused,  // the kernel did not take it: interface down, malformed, no memory
-  kTapFull,     // the kernel's queue was full
+  kTagged,             // carries a VLAN tag of its own
+  kOversize,           // larger than the MTU
+  kBadHello,           // addressed as a HELLO, but not one that this version can read
+  kHelloEcho,          // our own HELLO came back
+  kWithdrawn,          // with an offload that the peer was told not to use any more
+  kMisplacedChecksum,  // asks the kernel to write a checksum where no transport has one
+  kTapRefused,         // the kernel did not take it: interface down, malformed, no memory
+  kTapFull,            // the kernel's queue was full
 };
-inline constexpr size_t kDropCount = 11;
+inline constexpr size_t kDropCount = 12;
 inline constexpr size_t kFirstStreamToTapDrop = static_cast<size_t>(Drop::kTagged);
 
 // The stable word of a reason, for logs and metric labels: "forged-hello".

@@ -94,6 +94,7 @@ std::optional<Drop> StreamToTap::check_frame(const VirtioNetHeader& header, Byte
   if (check_virtio_net(header, frame.size(), policy_.deliverable) != VirtioNetFault::kNone) {
     return Drop::kWithdrawn;
   }
+  if (!describes_transport(header, frame)) return Drop::kMisplacedChecksum;
   if (header.gso_type != kVirtioNetGsoNone) {
     // The kernel cuts it into frames with this much payload each.
     if (header.gso_size > policy_.mtu) return Drop::kOversize;

@@ -195,7 +195,11 @@ TEST_CASE("StreamToTap keeps HELLO and control records from the TAP") {
 TEST_CASE("StreamToTap hands agreed offloads to the TAP as they came") {
   const ByteVector header{1, 1, 54, 0, 0xB4, 0x05, 34, 0, 16, 0};
   ByteVector payload = header;
-  append(payload, make_frame(60000));
+  ByteVector large = make_frame(60000);
+  large[14] = 0x45;  // IPv4 without options
+  large[20] = large[21] = 0;
+  large[23] = 6;  // TCP
+  append(payload, large);
   const ByteVector record = make_record(RecordType::kOffloadedFrame, payload);
 
   SUBCASE("agreed") {
@@ -213,6 +217,33 @@ TEST_CASE("StreamToTap hands agreed offloads to the TAP as they came") {
     CHECK(rig.run() == ReceiveProgress::kBreach);
     CHECK(rig.pump.breach() == Breach::kOffloadNotAgreed);
     CHECK(rig.tap.written.empty());
+  }
+  SUBCASE("with a checksum at a place of the peer's choice") {
+    Rig rig({.limits = {.accepts = kOffloadChecksum | kOffloadTso4},
+             .deliverable = kOffloadChecksum | kOffloadTso4,
+             .mtu = 1500,
+             .own_nonce = kOwnNonce});
+    ByteVector forged = record;
+    forged[4 + 6] = 26;  // csum_start: the source address
+    forged[4 + 8] = 0;
+    rig.stream.arrivals.push_back(forged);
+    CHECK(rig.run() == ReceiveProgress::kIdle);
+    CHECK(rig.drops(Drop::kMisplacedChecksum) == 1);
+    CHECK(rig.tap.written.empty());
+  }
+  SUBCASE("withdrawn while they were under way") {
+    Rig rig({.limits = {.accepts = kOffloadChecksum | kOffloadTso4},
+             .deliverable = kOffloadChecksum | kOffloadTso4,
+             .mtu = 1500,
+             .own_nonce = kOwnNonce});
+    rig.pump.set_deliverable(kOffloadNone);
+    rig.stream.arrivals.push_back(record);
+    CHECK(rig.run() == ReceiveProgress::kIdle);
+    CHECK(rig.drops(Drop::kWithdrawn) == 1);
+    rig.pump.set_deliverable(kOffloadChecksum | kOffloadTso4);
+    rig.stream.arrivals.push_back(record);
+    CHECK(rig.run() == ReceiveProgress::kIdle);
+    CHECK(rig.tap.written == only(payload));
   }
   SUBCASE("with segments larger than the MTU") {
     Rig rig({.limits = {.accepts = kOffloadChecksum | kOffloadTso4},

@@ -2,6 +2,7 @@
 
 #include <doctest/doctest.h>
 
+#include "record/ethernet.h"
 #include "test_bytes.h"
 
 namespace arca {
@@ -122,6 +123,62 @@ TEST_CASE("virtio-net: hdr_len is not looked at") {
     header.header_size = size;
     CHECK(check_virtio_net(header, 3000, kAll) == VirtioNetFault::kNone);
   }
+}
+
+// Headers of one frame, big enough for every transport behind them.
+test::ByteList frame_with(std::string_view headers) {
+  test::ByteList frame = test::bytes_of(std::string("020000000001020000000002,").append(headers));
+  frame.resize(200);
+  return frame;
+}
+
+TEST_CASE("virtio-net: a partial checksum stands where the transport has its own") {
+  constexpr std::string_view kIpv4Tcp = "0800,45,00*5,0000,40,06";
+  constexpr std::string_view kIpv6Tcp = "86dd,60,00*5,06,40";
+  struct {
+    const char* name;
+    std::string_view headers;
+    uint8_t gso_type;
+    uint16_t start;
+    uint16_t offset;
+    bool right;
+  } const cases[] = {
+      {"TCP over IPv4", kIpv4Tcp, 0, 34, 16, true},
+      {"a segment of it", kIpv4Tcp, 1, 34, 16, true},
+      {"called IPv6", kIpv4Tcp, 4, 34, 16, false},
+      {"called UDP", kIpv4Tcp, 5, 34, 16, false},
+      {"at UDP's place", kIpv4Tcp, 0, 34, 6, false},
+      {"at the source address", kIpv4Tcp, 0, 26, 0, false},
+      {"at the destination MAC", kIpv4Tcp, 0, 0, 0, false},
+      {"at the source port", kIpv4Tcp, 0, 34, 0, false},
+      {"UDP over IPv4", "0800,45,00*5,0000,40,11", 0, 34, 6, true},
+      {"with options", "0800,46,00*5,0000,40,06", 0, 38, 16, true},
+      {"behind a header that is too short", "0800,44,00*5,0000,40,06", 0, 30, 16, false},
+      {"a later fragment", "0800,45,00*5,0001,40,06", 0, 34, 16, false},
+      {"ICMP", "0800,45,00*5,0000,40,01", 0, 34, 2, false},
+      {"TCP over IPv6", kIpv6Tcp, 4, 54, 16, true},
+      {"called IPv4", kIpv6Tcp, 1, 54, 16, false},
+      {"behind an option of IPv6", "86dd,60,00*5,00,40,00*32,06,01", 0, 70, 16, true},
+      {"behind endless options", "86dd,60,00*5,00,40,00*150", 0, 54, 16, false},
+      {"in a VLAN", "8100,0005,0800,45,00*5,0000,40,06", 0, 38, 16, true},
+      {"ARP", "0806,0001", 0, 34, 16, false},
+  };
+  for (const auto& one : cases) {
+    CAPTURE(one.name);
+    const VirtioNetHeader header{.flags = kVirtioNetNeedsChecksum,
+                                 .gso_type = one.gso_type,
+                                 .header_size = 0,
+                                 .gso_size = 1000,
+                                 .checksum_start = one.start,
+                                 .checksum_offset = one.offset};
+    const test::ByteList frame = frame_with(one.headers);
+    CHECK(describes_transport(header, frame) == one.right);
+    // Cut anywhere it is read without a byte too many.
+    for (size_t size = kEthernetHeaderSize; size < 80; ++size) {
+      describes_transport(header, test::ExactBytes(Bytes(frame).first(size)).view());
+    }
+  }
+  CHECK(describes_transport({}, frame_with("0806")));
 }
 
 }  // namespace

@@ -33,25 +33,36 @@ const MAX_DRAWS = 3;
 const UNDO_TIMEOUT_MS = 500;
 
 /**
- * Attaches the TAP, which must exist. When it rejects, nothing is left in the database: also when ovs-vsctl was killed
- * at its deadline after it had committed.
+ * Removes the port that an earlier relay left under this name, and waits until vswitchd has no such port any more,
+ * whoever removed it. The TAP must exist already, or the port of a relay that lives could be removed.
+ *
+ * `cleared`: there was one, and vswitchd may have meddled with the TAP since that was made: it sets and restores the
+ * flags of a device by its name, and writes back what it read before (seen: the TAP went down). Make it anew.
+ */
+export async function clearPortName({
+  session,
+  port,
+  timeoutMs,
+  signal,
+  log,
+}: AttachOptions): Promise<'cleared' | 'was-clear'> {
+  const deadline = performance.now() + timeoutMs;
+  const removed = await session.removePort({ timeoutMs, signal });
+  if (removed === 'foreign') throw foreignPort(port.tap);
+  await session.syncWithVswitchd({ timeoutMs: Math.max(1, deadline - performance.now()), signal });
+  if (removed === 'absent') return 'was-clear';
+  log.info({ tap: port.tap, bridge: port.bridge }, 'removed the port that an earlier relay left');
+  return 'cleared';
+}
+
+/**
+ * Attaches the TAP, which must exist, under a name that is clear. When it rejects, nothing is left in the database:
+ * also when ovs-vsctl was killed at its deadline after it had committed.
  */
 export async function attachPort(options: AttachOptions): Promise<Attached> {
   const { session, port, signal, log } = options;
   const deadline = performance.now() + options.timeoutMs;
   const call = () => ({ timeoutMs: Math.max(1, deadline - performance.now()), signal });
-
-  switch (await session.removePort(call())) {
-    case 'foreign':
-      throw foreignPort(port.tap);
-    case 'removed':
-      log.info({ tap: port.tap, bridge: port.bridge }, 'removed the port that an earlier relay left');
-      break;
-    case 'absent':
-      break;
-  }
-  await session.syncWithVswitchd(call());
-
   try {
     for (let draw = 1; ; draw++) {
       const number = await session.freePortNumber(call());

@@ -22,7 +22,9 @@ export type DegradedReason =
   /** Its tag, bridge or marks are not what we set. */
   | 'port-changed'
   | 'port-foreign'
-  | 'port-error';
+  | 'port-error'
+  /** Somebody set the TAP down. */
+  | 'tap-down';
 
 export interface Trouble {
   readonly reason: DegradedReason;
@@ -218,6 +220,9 @@ export function diagnose(view: OvsView, port: PortSpec, failModeAtStart: string)
   if (iface === undefined || iface.error !== '' || iface.ofport === undefined || iface.ofport <= 0) {
     return { reason: 'port-error', detail: iface?.error || `ovs-vswitchd has not added port ${port.tap}` };
   }
+  if (iface.adminState === 'down') {
+    return { reason: 'tap-down', detail: `${port.tap} was set down; set it up: ip link set ${port.tap} up` };
+  }
   return undefined;
 }
 
@@ -232,6 +237,7 @@ function isMendable(reason: DegradedReason): boolean {
     case 'bridge-missing':
     case 'bridge-black-hole':
     case 'port-foreign':
+    case 'tap-down':
       return false;
   }
 }

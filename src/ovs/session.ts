@@ -34,6 +34,8 @@ export interface InterfaceView {
   readonly ofport: number | undefined;
   readonly ofportRequest: number | undefined;
   readonly error: string;
+  /** `up`, `down`, or empty: not known yet. */
+  readonly adminState: string;
 }
 
 /** What the database holds under the names of a bridge and of a port. */
@@ -101,7 +103,7 @@ export async function openOvsSession(options: SessionOptions): Promise<OvsSessio
             where: [['name', '==', tap]],
           },
           Interface: {
-            columns: { name: 'plain', ofport: 'plain', ofport_request: 'plain', error: 'plain' },
+            columns: { name: 'plain', ofport: 'plain', ofport_request: 'plain', error: 'plain', admin_state: 'plain' },
             where: [['name', '==', tap]],
           },
         } as const;
@@ -244,6 +246,7 @@ export function readView(tables: Tables): OvsView {
       ofport: integer(iface['ofport']),
       ofportRequest: integer(iface['ofport_request']),
       error: text(iface['error']),
+      adminState: text(iface['admin_state']),
     },
   };
 }

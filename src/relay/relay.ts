@@ -6,7 +6,7 @@ import { ArcaError, toArcaError } from '../errors.js';
 import type { Logger } from '../log.js';
 import type { MetricsRenderer } from '../metrics.js';
 import type { NativeEngine, NativeEvent, NativeRelay } from '../native.js';
-import { attachPort } from '../ovs/attach.js';
+import { attachPort, clearPortName } from '../ovs/attach.js';
 import { type Keeper, keepAttached } from '../ovs/keeper.js';
 import { ovsPlaces } from '../ovs/places.js';
 import type { PortSpec } from '../ovs/port-commands.js';
@@ -79,14 +79,19 @@ async function start(
   for (const { fields, message } of found.warnings) log.warn(fields, message);
   reporter.stepDone('bridge');
 
-  const native = makeTap(options, engine, reporter.nativeEvent);
+  let native = makeTap(options, engine, reporter.nativeEvent);
   undo.push('TAP', () => native.close());
   reporter.stepDone('tap');
 
   signal.throwIfAborted();
   const port = portOf(options, tag);
-  const timeoutMs = Math.max(1, Math.ceil(lookUps.deadline - performance.now()));
-  const { ofport } = await attachPort({ session: found.session, port, log, timeoutMs, signal });
+  const timeoutMs = (): number => Math.max(1, Math.ceil(lookUps.deadline - performance.now()));
+  const attachment = { session: found.session, port, log, signal };
+  if ((await clearPortName({ ...attachment, timeoutMs: timeoutMs() })) === 'cleared') {
+    await native.close();
+    native = makeTap(options, engine, reporter.nativeEvent);
+  }
+  const { ofport } = await attachPort({ ...attachment, timeoutMs: timeoutMs() });
   reporter.portChanged(undefined, ofport);
   const keeper = keepAttached({
     ...found,

@@ -142,7 +142,7 @@ describe('readView', () => {
       }),
     );
     expect(view.port).toMatchObject({ uuid: 'p', tag: 7, isOurs: true, isOnBridge: true });
-    expect(view.interface).toEqual({ ofport: 3, ofportRequest: 3, error: '' });
+    expect(view.interface).toEqual({ ofport: 3, ofportRequest: 3, error: '', adminState: '' });
     expect(readView(tables({ Port: { p: { name: 'tap0' } } })).port).toMatchObject({
       isOurs: false,
       isOnBridge: false,
@@ -153,7 +153,7 @@ describe('readView', () => {
 describe('diagnose', () => {
   const bridge: BridgeFacts = { name: 'br-int', failMode: '', datapathType: 'netdev', ovnBridge: '', systemId: '' };
   const port = { uuid: 'p', tag: 100, externalIds: {}, isOurs: true, isOnBridge: true };
-  const iface = { ofport: 40000, ofportRequest: 40000, error: '' };
+  const iface = { ofport: 40000, ofportRequest: 40000, error: '', adminState: 'up' };
   const good: OvsView = { bridge, port, interface: iface };
 
   it('finds nothing wrong with a port that forwards', () => {
@@ -172,6 +172,7 @@ describe('diagnose', () => {
     ['tag removed', { port: { ...port, tag: undefined } }, 'port-changed'],
     ['error', { interface: { ...iface, error: 'could not open network device' } }, 'port-error'],
     ['not added', { interface: { ...iface, ofport: -1 } }, 'port-error'],
+    ['set down', { interface: { ...iface, adminState: 'down' } }, 'tap-down'],
     ['not added yet', { interface: { ...iface, ofport: undefined } }, 'port-error'],
   ])('%s', (_what, change, reason) => {
     expect(diagnose({ ...good, ...change }, PORT, '')?.reason).toBe(reason);
@@ -180,7 +181,7 @@ describe('diagnose', () => {
 
 describe('refuseForeignPort', () => {
   const port = { uuid: 'p', tag: 100, externalIds: {}, isOurs: true, isOnBridge: true };
-  const iface = { ofport: 1, ofportRequest: undefined, error: '' };
+  const iface = { ofport: 1, ofportRequest: undefined, error: '', adminState: '' };
 
   it('lets pass what is ours, and a name that nobody has', () => {
     refuseForeignPort({ bridge: undefined, port: undefined, interface: undefined }, 'tap0');

@@ -6,7 +6,7 @@ import { afterEach, beforeEach, describe, expect, it, vi } from 'vitest';
 import { ArcaError } from '../../src/errors.js';
 import { createLogger, type Logger } from '../../src/log.js';
 import type { NativeEvent } from '../../src/native.js';
-import { attachPort } from '../../src/ovs/attach.js';
+import { attachPort, clearPortName } from '../../src/ovs/attach.js';
 import { keepAttached } from '../../src/ovs/keeper.js';
 import type { FoundBridge, LookUps } from '../../src/relay/look-ups.js';
 import type { RelayEvent } from '../../src/relay/notify.js';
@@ -14,7 +14,11 @@ import type { RelayOptions } from '../../src/relay/options.js';
 import { type Relay, startRelay } from '../../src/relay/relay.js';
 
 // The parts that talk to daemons; what they do with real ones is in the integration tests. Here: the order.
-vi.mock('../../src/ovs/attach.js', async (original) => ({ ...(await original<object>()), attachPort: vi.fn() }));
+vi.mock('../../src/ovs/attach.js', async (original) => ({
+  ...(await original<object>()),
+  attachPort: vi.fn(),
+  clearPortName: vi.fn(),
+}));
 vi.mock('../../src/ovs/keeper.js', async (original) => ({ ...(await original<object>()), keepAttached: vi.fn() }));
 
 const OPTIONS: RelayOptions = {
@@ -76,6 +80,7 @@ beforeEach(async () => {
   failing = undefined;
   detach = async () => 'removed';
   folder = mkdtempSync(join(tmpdir(), 'arca-unit-'));
+  vi.mocked(clearPortName).mockResolvedValue('was-clear');
   vi.mocked(attachPort).mockImplementation(async () => {
     step('attach');
     return { ofport: 40000 };
@@ -223,6 +228,21 @@ describe('startRelay', () => {
       message: expect.stringContaining('gone'),
     });
     expect(done).toEqual(['remove port', 'close TAP', 'cancel look-ups']);
+  });
+
+  it('makes the TAP anew when vswitchd may have meddled with it', async () => {
+    vi.mocked(clearPortName).mockResolvedValue('cleared');
+    const relay = await start();
+    expect(done).toEqual(['tap', 'close TAP', 'tap', 'attach', 'listen']);
+    done = [];
+    await relay.stop('x');
+    expect(done).toEqual(['remove port', 'close TAP', 'cancel look-ups']);
+  });
+
+  it('undoes all when the name can not be cleared', async () => {
+    vi.mocked(clearPortName).mockRejectedValue(new ArcaError('ovs-timeout', 'x'));
+    expect(await failureOf(start())).toMatchObject({ code: 'ovs-timeout' });
+    expect(done).toEqual(['tap', 'close TAP', 'cancel look-ups']);
   });
 
   it('dials where it is asked to', async () => {

@@ -126,6 +126,15 @@ Result<int> Netlink::index_of(const std::string& link) {
 }
 
 Status Netlink::change_link(int index, const LinkChange& change) {
+  Status status = change_link(index, change, /*kernel_has_ipv6=*/true);
+  // A kernel without IPv6 knows no such family, and takes nothing of a message that names it.
+  if (change.silence_host && !status.ok() && status.error().code == EAFNOSUPPORT) {
+    status = change_link(index, change, /*kernel_has_ipv6=*/false);
+  }
+  return status;
+}
+
+Status Netlink::change_link(int index, const LinkChange& change, bool kernel_has_ipv6) {
   ifinfomsg info{};
   info.ifi_index = index;
   if (change.up) {
@@ -149,9 +158,11 @@ Status Netlink::change_link(int index, const LinkChange& change) {
           request.attribute_u32(IPV4_DEVCONF_ARP_IGNORE, 8);
         });
       });
-      request.nested(AF_INET6, [&] {
-        request.attribute_u8(IFLA_INET6_ADDR_GEN_MODE, IN6_ADDR_GEN_MODE_NONE);
-      });
+      if (kernel_has_ipv6) {
+        request.nested(AF_INET6, [&] {
+          request.attribute_u8(IFLA_INET6_ADDR_GEN_MODE, IN6_ADDR_GEN_MODE_NONE);
+        });
+      }
     });
   }
   return transact(request);

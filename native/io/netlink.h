@@ -43,6 +43,7 @@ class Netlink {
   class Request;
 
   explicit Netlink(UniqueFd fd) : fd_(std::move(fd)) {}
+  Status change_link(int index, const LinkChange& change, bool kernel_has_ipv6);
   Status transact(Request& request);
 
   UniqueFd fd_;

@@ -6,9 +6,12 @@ import { mkdir, mkdtemp, readdir, rm } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { type Output, run } from '../src/exec.js';
+import { openSandbox } from '../src/sandbox/sandbox.js';
 import { isAlive } from './proc.js';
 
 const PREFIX = 'arca-bench-';
+/** Of the run directories of sandboxes, in the lab's directory. */
+export const SANDBOX_PREFIX = 'sandbox-';
 const TOOL_TIMEOUT_MS = 5000;
 
 /** Name of the interface under test, in both namespaces. */
@@ -98,6 +101,16 @@ async function sweep(): Promise<void> {
     if (isStale(name)) await ip(['netns', 'del', name]).catch(() => {});
   }
   for (const name of await readdir(tmpdir())) {
-    if (isStale(name)) await rm(join(tmpdir(), name), { recursive: true, force: true });
+    if (!isStale(name)) continue;
+    await stopSandboxes(join(tmpdir(), name));
+    await rm(join(tmpdir(), name), { recursive: true, force: true });
+  }
+}
+
+/** Their daemons outlive whoever started them. */
+async function stopSandboxes(directory: string): Promise<void> {
+  for (const name of await readdir(directory)) {
+    const sandbox = name.startsWith(SANDBOX_PREFIX) ? await openSandbox(join(directory, name)) : undefined;
+    await sandbox?.stop();
   }
 }

@@ -8,7 +8,7 @@ import { type Context, canRun, programsOf } from './context.js';
 import { BenchError, EXIT, messageOf } from './errors.js';
 import { openLab } from './lab.js';
 import { describeMachine } from './machine.js';
-import type { ContenderInfo, MeasureInfo, Results } from './model.js';
+import type { ContenderInfo, Results, SuiteName } from './model.js';
 import { judge } from './must-reach.js';
 import { checkNames, type Options, readOptions } from './options.js';
 import { findRoot } from './paths.js';
@@ -16,11 +16,14 @@ import { createProcesses } from './processes.js';
 import { createProgress } from './progress.js';
 import { comparisonTable, measureTables, mustReachTable, renderText } from './report/tables.js';
 import { runRounds } from './runner.js';
+import { densityMissing, densityStages } from './suites/density.js';
 import { LINK_MEASURES, linkStages } from './suites/links.js';
-import { type Stage, wanted } from './suites/stage.js';
+import { microStage } from './suites/micro.js';
+import { switchMissing } from './suites/ovs.js';
+import { onlyMeasures, type Stage, wanted } from './suites/stage.js';
+import { startStage } from './suites/start.js';
+import { hasKernelDatapath, KERNEL_DATAPATH_MISSING, switchStages } from './suites/switch.js';
 import { judgeNoise, present, summarize } from './summary.js';
-
-const ALL_MEASURES: readonly MeasureInfo[] = LINK_MEASURES;
 
 async function main(): Promise<number> {
   const options = readOptions(process.argv.slice(2));
@@ -30,11 +33,6 @@ async function main(): Promise<number> {
     'contender',
     options.contenders,
     contenders.map(({ name }) => name),
-  );
-  checkNames(
-    'measure',
-    options.measures,
-    ALL_MEASURES.map(({ id }) => id),
   );
   await checkPlace();
 
@@ -46,6 +44,8 @@ async function main(): Promise<number> {
     process.on(signal, () => {
       if (interrupt.signal.aborted) process.exit(EXIT.failed);
       interrupt.abort(new BenchError(`interrupted by ${signal}`));
+      // Whoever waits for one of them is woken.
+      void processes.stopAll();
     });
   }
   const root = findRoot();
@@ -102,11 +102,12 @@ async function bench(
     infos.push({ name, description, ...(missing !== undefined && { missing }) });
     if (missing === undefined) running.push(contender);
   }
-  const isWanted = ({ id }: MeasureInfo): boolean => options.measures?.includes(id) ?? true;
-  const linkMeasures = LINK_MEASURES.filter(
-    (measure) => wanted([measure], options.suites).length > 0 && isWanted(measure),
+  const { stages, notes } = await plan(context, options, running);
+  checkNames(
+    'measure of these suites',
+    options.measures,
+    stages.flatMap(({ measures }) => measures.map(({ id }) => id)),
   );
-  const stages: readonly Stage[] = [...linkStages(context, running, linkMeasures)];
   if (options.list) {
     printList(infos, stages);
     return EXIT.done;
@@ -114,8 +115,7 @@ async function bench(
 
   const machine = await describeMachine(context.root);
   const progress = createProgress();
-  const notes: string[] = [];
-  const samples = await runRounds(context, stages, options.rounds, progress);
+  const samples = await runRounds(context, stages, options.rounds, progress, (note) => notes.push(note));
   progress.end();
   const results: Results = {
     format: 1,
@@ -136,6 +136,51 @@ async function bench(
     samples,
   };
   return report(context, options, results);
+}
+
+interface Plan {
+  readonly stages: readonly Stage[];
+  /** What can't be measured, and why. */
+  readonly notes: string[];
+}
+
+/** In the order of a round. */
+async function plan(context: Context, options: Options, contenders: readonly Contender[]): Promise<Plan> {
+  const stages: Stage[] = [];
+  const notes: string[] = [];
+  const isAsked = (suite: SuiteName): boolean => options.suites.includes(suite);
+  const chosen = options.measures;
+  const add = (more: readonly Stage[]): void => {
+    stages.push(...more.map((stage) => onlyMeasures(stage, chosen)).filter(({ measures }) => measures.length > 0));
+  };
+  const asked = wanted(LINK_MEASURES, options.suites);
+  const linkMeasures = LINK_MEASURES.filter(
+    (measure) => asked.includes(measure) && (chosen?.includes(measure.id) ?? true),
+  );
+  add(linkStages(context, contenders, linkMeasures));
+  if (isAsked('switch') || isAsked('start')) {
+    const missing = await switchMissing(context);
+    if (missing !== undefined) notes.push(`switch and start: not measured: ${missing}`);
+    if (missing === undefined && isAsked('switch')) {
+      add(await switchStages(context, options.contenders));
+      if (!(await hasKernelDatapath())) notes.push(KERNEL_DATAPATH_MISSING);
+    }
+    if (missing === undefined && isAsked('start')) add([startStage(context)]);
+  }
+  if (isAsked('density')) {
+    const missing = densityMissing(context);
+    if (missing === undefined) add(densityStages(context));
+    else notes.push(`density: not measured: ${missing}`);
+  }
+  if (isAsked('micro')) {
+    try {
+      add([await microStage(context)]);
+    } catch (error) {
+      context.signal.throwIfAborted();
+      notes.push(`micro: not measured: ${messageOf(error)}`);
+    }
+  }
+  return { stages, notes };
 }
 
 async function report(context: Context, options: Options, results: Results): Promise<number> {

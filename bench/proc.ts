@@ -97,6 +97,12 @@ export function residentBytes(pid: number): number {
   return Number(match?.[1] ?? Number.NaN) * 1024;
 }
 
+/** Resident memory that is its own: heap and stacks, without what is mapped from files. */
+export function anonymousBytes(pid: number): number {
+  const match = /^RssAnon:\s+(\d+) kB/m.exec(readText(`/proc/${pid}/status`) ?? '');
+  return Number(match?.[1] ?? Number.NaN) * 1024;
+}
+
 export function isAlive(pid: number): boolean {
   const text = readText(`/proc/${pid}/stat`);
   return text !== undefined && !/\) [ZX] /.test(text);

@@ -21,8 +21,8 @@ export interface Running {
   /** Resolves to what ended it: `exit code 0`, `SIGKILL`. */
   readonly ended: Promise<string>;
   hasEnded(): boolean;
-  /** Closes its standard input. */
-  endInput(): void;
+  /** To its standard input. */
+  write(text: string): void;
   /** SIGTERM, and SIGKILL half a second later. Resolves when it is gone. */
   stop(): Promise<void>;
 }
@@ -92,7 +92,7 @@ function startOne(command: readonly string[], options: StartOptions, onEnd: () =
     ended,
     output: () => text,
     hasEnded: () => ending !== undefined,
-    endInput: () => child.stdin?.end(),
+    write: (line) => child.stdin?.write(line),
     waitForLine(pattern, timeoutMs) {
       return new Promise((resolve, reject) => {
         const finish = (act: () => void): void => {

@@ -4,20 +4,22 @@ import { messageOf } from './errors.js';
 import type { Sample } from './model.js';
 import { watchForeignCpu } from './proc.js';
 import type { Progress } from './progress.js';
-import type { Stage, Task } from './suites/stage.js';
+import type { OpenStage, Stage, Task } from './suites/stage.js';
 
 export async function runRounds(
   context: Context,
   stages: readonly Stage[],
   rounds: number,
   progress: Progress,
+  note: (text: string) => void,
 ): Promise<readonly Sample[]> {
   const samples: Sample[] = [];
   for (let round = 1; round <= rounds; ++round) {
     for (const [index, stage] of stages.entries()) {
       context.signal.throwIfAborted();
       progress.stage(`round ${round} of ${rounds}: ${stage.name}`);
-      const open = await stage.open();
+      const open = await openStage(context, stage, note);
+      if (!open) continue;
       try {
         for (const [done, task] of open.tasks.entries()) {
           context.signal.throwIfAborted();
@@ -31,6 +33,17 @@ export async function runRounds(
     }
   }
   return samples;
+}
+
+/** A stage that can't be set up costs its own measures alone. */
+async function openStage(context: Context, stage: Stage, note: (text: string) => void): Promise<OpenStage | undefined> {
+  try {
+    return await stage.open();
+  } catch (error) {
+    context.signal.throwIfAborted();
+    note(`${stage.name}: could not be set up: ${messageOf(error)}`);
+    return undefined;
+  }
 }
 
 async function runTask(context: Context, task: Task, round: number): Promise<Sample> {

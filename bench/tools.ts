@@ -155,21 +155,45 @@ export async function pingpong(
   }
 }
 
-/** Resolves when the server's end answers a datagram; throws at the deadline. */
-export async function firstAnswer(context: Context, ends: Ends, timeoutMs: number): Promise<void> {
+/** Asks the server's end until it answers. */
+export interface FirstAnswer {
+  /** Rejects at the deadline. */
+  readonly answer: Promise<void>;
+  stop(): Promise<void>;
+}
+
+/** The server's end has its address already; the client's may still have no interface. */
+export async function startFirstAnswer(context: Context, ends: Ends, timeoutMs: number): Promise<FirstAnswer> {
   const where = `${ends.serverAddress}:${PINGPONG_PORT}`;
   const { pingpong: program } = context.programs;
   const serving = context.processes.start(inNetns(ends.server, [program, '--serve', where]));
+  await serving.waitForLine(/ready/, READY_MS);
+  const asking = context.processes.start(
+    inNetns(ends.client, [program, '--to', where, '--first', '--seconds', String(timeoutMs / 1000)]),
+  );
+  const answer = asking.waitForLine(/"answered":true/, timeoutMs).then(
+    () => {},
+    (cause) => {
+      throw new BenchError(`no answer through the link in ${timeoutMs} ms`, { cause });
+    },
+  );
+  // Whoever stops before the answer does not wait for it.
+  answer.catch(() => {});
+  return {
+    answer,
+    async stop() {
+      await asking.stop();
+      await serving.stop();
+    },
+  };
+}
+
+/** Resolves when the server's end answers a datagram; throws at the deadline. */
+export async function firstAnswer(context: Context, ends: Ends, timeoutMs: number): Promise<void> {
+  const asking = await startFirstAnswer(context, ends, timeoutMs);
   try {
-    await serving.waitForLine(/ready/, READY_MS);
-    const [command = '', ...rest] = inNetns(ends.client, [
-      ...[program, '--to', where, '--first', '--seconds', String(timeoutMs / 1000)],
-    ]);
-    await run(command, rest, { timeoutMs: timeoutMs + READY_MS, signal: context.signal });
-  } catch (cause) {
-    if (context.signal.aborted) throw cause;
-    throw new BenchError(`no answer through the link in ${timeoutMs} ms`, { cause });
+    await asking.answer;
   } finally {
-    await serving.stop();
+    await asking.stop();
   }
 }

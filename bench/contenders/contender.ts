@@ -68,12 +68,16 @@ export async function openLink(context: Context, contender: Contender, mtu: numb
   }
 }
 
-async function configure(netns: string, address: string, mtu: number, check: () => void): Promise<void> {
-  await until(`${INTERFACE} in ${netns}`, INTERFACE_MS, async () => {
+export async function waitForDevice(netns: string, name: string, check: () => void = () => {}): Promise<void> {
+  await until(`${name} in ${netns}`, INTERFACE_MS, async () => {
     check();
     const { stdout } = await ip(['-n', netns, '-json', 'link', 'show']);
-    return (JSON.parse(stdout) as { readonly ifname: string }[]).some((link) => link.ifname === INTERFACE);
+    return (JSON.parse(stdout) as { readonly ifname: string }[]).some((link) => link.ifname === name);
   });
+}
+
+async function configure(netns: string, address: string, mtu: number, check: () => void): Promise<void> {
+  await waitForDevice(netns, INTERFACE, check);
   await ip(['-n', netns, 'link', 'set', INTERFACE, 'mtu', String(mtu), 'up']);
   await ip(['-n', netns, 'addr', 'add', `${address}/24`, 'dev', INTERFACE]);
 }

@@ -82,17 +82,20 @@ sockaddr_in parse_address(const std::string& text) {
 
 int64_t now_ns() { return nanoseconds(Clock::now().time_since_epoch()).count(); }
 
-UniqueFd udp_socket(const sockaddr_in& address, bool serve) {
+const sockaddr* generic(const sockaddr_in& address) {
+  return reinterpret_cast<const sockaddr*>(&address);
+}
+
+UniqueFd udp_socket() {
   UniqueFd fd(::socket(AF_INET, SOCK_DGRAM | SOCK_CLOEXEC, 0));
-  const auto* where = reinterpret_cast<const sockaddr*>(&address);
-  const int status =
-      serve ? ::bind(fd.get(), where, sizeof address) : ::connect(fd.get(), where, sizeof address);
-  if (status < 0) die(serve ? "bind" : "connect");
+  if (!fd) die("socket");
   return fd;
 }
 
 [[noreturn]] void serve(const std::string& where) {
-  const UniqueFd fd = udp_socket(parse_address(where), true);
+  const sockaddr_in own = parse_address(where);
+  const UniqueFd fd = udp_socket();
+  if (::bind(fd.get(), generic(own), sizeof own) < 0) die("bind");
   std::puts("ready");
   std::fflush(stdout);
   static uint8_t datagram[kLargestDatagram];
@@ -132,9 +135,10 @@ class Histogram {
 class Client {
  public:
   explicit Client(const Arguments& arguments)
-      : arguments_(arguments), fd_(udp_socket(parse_address(arguments.to), false)) {}
+      : arguments_(arguments), to_(parse_address(arguments.to)), fd_(udp_socket()) {}
 
   void run() {
+    if (!connect()) die("connect");
     const int64_t period = 1'000'000'000 / arguments_.rate;
     const int64_t start = now_ns();
     const int64_t counted_from = start + arguments_.warmup_ms * 1'000'000;
@@ -153,8 +157,11 @@ class Client {
   int first() {
     const int64_t start = now_ns();
     const int64_t end = start + static_cast<int64_t>(arguments_.seconds * 1e9);
+    bool connected = false;
     for (int64_t due = start; due < end && answers_ == 0; due += 2'000'000) {
-      send(due);
+      // There may be no interface and no route yet.
+      connected = connected || connect();
+      if (connected) send(due);
       receive_until(due + 2'000'000);
     }
     std::printf("{\"answered\":%s,\"elapsedNs\":%lld}\n", answers_ > 0 ? "true" : "false",
@@ -163,6 +170,8 @@ class Client {
   }
 
  private:
+  bool connect() { return ::connect(fd_.get(), generic(to_), sizeof to_) == 0; }
+
   void send(int64_t due) {
     uint8_t datagram[kLargestDatagram] = {};
     const Ping ping{next_++, due};
@@ -203,6 +212,7 @@ class Client {
   }
 
   const Arguments& arguments_;
+  const sockaddr_in to_;
   UniqueFd fd_;
   Histogram histogram_;
   int64_t counted_from_ = 0;

@@ -4,12 +4,12 @@
  */
 import { type Contender, type Link, openLink } from '../contenders/contender.js';
 import type { Context } from '../context.js';
-import { messageOf } from '../errors.js';
+import { BenchError, messageOf } from '../errors.js';
 import type { MeasureInfo, Metrics, SuiteName } from '../model.js';
 import { cpuSeconds } from '../proc.js';
 import { type Histogram, percentileNs } from '../stats.js';
 import { endsOf, iperf, pingpong } from '../tools.js';
-import type { Outcome, Stage, Task } from './stage.js';
+import type { OpenStage, Outcome, Stage, Task } from './stage.js';
 
 /** Round trips a second: enough for a tail in a few seconds, and far from a load of its own. */
 const PING_RATE_HZ = 1000;
@@ -25,59 +25,68 @@ export interface LinkMeasure extends MeasureInfo {
   readonly mtu: number;
   /** With --quick only these contenders; undefined: not with --quick. */
   readonly quick?: readonly string[];
-  run(context: Context, link: Link): Promise<Outcome>;
+  readonly run: LinkRun;
 }
 
-function tcp(flows: number, way: 'ab' | 'ba' | 'bidir', mtu: number, quick?: readonly string[]): LinkMeasure {
+type Way = 'ab' | 'ba' | 'bidir';
+
+function tcp(flows: number, way: Way, mtu: number, quick?: readonly string[]): LinkMeasure {
   const arrow = { ab: 'a→b', ba: 'b→a', bidir: 'both ways' }[way];
-  const id = `tcp${flows}-${way}-${mtu}`;
-  const wayArgs = { ab: [], ba: ['-R'], bidir: ['--bidir'] }[way];
-  const args = [...(flows > 1 ? ['-P', String(flows)] : []), ...wayArgs];
   const suites: SuiteName[] = flows === 1 && way === 'ab' && mtu === 1500 ? ['throughput', 'cpu'] : ['throughput'];
   return {
-    id,
+    id: `tcp${flows}-${way}-${mtu}`,
     suites,
     title: `TCP ${flows} flow${flows > 1 ? 's' : ''}, ${arrow}, MTU ${mtu}`,
     primary: 'gbps',
     mtu,
     ...(quick && { quick }),
-    async run(context, link) {
-      const before = cpuSeconds(link.processIds);
-      const result = await iperf(context, endsOf(link.pair), args, `measure ${id}`);
-      const cpu = cpuSeconds(link.processIds) - before;
-      const frames = result.bytes / (mtu - TCP_OVERHEAD_BYTES);
-      const metrics: Metrics = {
-        gbps: result.bitsPerSecond / 1e9,
-        retransmits: result.retransmits,
-        ...(link.processIds.length > 0 && cpuMetrics(cpu, result.bytes, frames)),
-      };
-      return { metrics };
-    },
+    run: runTcp(flows, way),
+  };
+}
+
+type LinkRun = (context: Context, link: Link, key: string) => Promise<Outcome>;
+
+export function runTcp(flows: number, way: Way): LinkRun {
+  const wayArgs = { ab: [], ba: ['-R'], bidir: ['--bidir'] }[way];
+  const args = [...(flows > 1 ? ['-P', String(flows)] : []), ...wayArgs];
+  return async (context, link, key) => {
+    const before = cpuSeconds(link.processIds);
+    const result = await iperf(context, endsOf(link.pair), args, key);
+    const cpu = cpuSeconds(link.processIds) - before;
+    const frames = result.bytes / (link.mtu - TCP_OVERHEAD_BYTES);
+    const metrics: Metrics = {
+      gbps: result.bitsPerSecond / 1e9,
+      retransmits: result.retransmits,
+      ...(link.processIds.length > 0 && cpuMetrics(cpu, result.bytes, frames)),
+    };
+    return { metrics };
   };
 }
 
 function udp(sizeBytes: number, quick?: readonly string[]): LinkMeasure {
-  const id = `udp${sizeBytes}`;
   return {
-    id,
+    id: `udp${sizeBytes}`,
     suites: ['throughput', 'cpu'],
     title: `UDP ${sizeBytes} bytes, a→b, MTU 1500`,
     primary: 'kpps',
     mtu: 1500,
     ...(quick && { quick }),
-    async run(context, link) {
-      const before = cpuSeconds(link.processIds);
-      const args = ['-u', '-b', '0', '-l', String(sizeBytes)];
-      const result = await iperf(context, endsOf(link.pair), args, `measure ${id}`);
-      const cpu = cpuSeconds(link.processIds) - before;
-      const metrics: Metrics = {
-        kpps: result.delivered / result.seconds / 1e3,
-        gbps: result.bitsPerSecond / 1e9,
-        lossPercent: (100 * result.lost) / (result.lost + result.delivered),
-        ...(link.processIds.length > 0 && cpuMetrics(cpu, result.bytes, result.delivered)),
-      };
-      return { metrics };
-    },
+    run: runUdp(sizeBytes),
+  };
+}
+
+export function runUdp(sizeBytes: number): LinkRun {
+  return async (context, link, key) => {
+    const before = cpuSeconds(link.processIds);
+    const result = await iperf(context, endsOf(link.pair), ['-u', '-b', '0', '-l', String(sizeBytes)], key);
+    const cpu = cpuSeconds(link.processIds) - before;
+    const metrics: Metrics = {
+      kpps: result.delivered / result.seconds / 1e3,
+      gbps: result.bitsPerSecond / 1e9,
+      lossPercent: (100 * result.lost) / (result.lost + result.delivered),
+      ...(link.processIds.length > 0 && cpuMetrics(cpu, result.bytes, result.delivered)),
+    };
+    return { metrics };
   };
 }
 
@@ -86,32 +95,35 @@ function cpuMetrics(seconds: number, bytes: number, frames: number): Metrics {
 }
 
 function roundTrip(load: boolean, quick: readonly string[]): LinkMeasure {
-  const id = load ? 'rtt-load' : 'rtt-idle';
   return {
-    id,
+    id: load ? 'rtt-load' : 'rtt-idle',
     suites: ['latency'],
     title: load ? 'round trip under one full-speed TCP flow a→b' : 'round trip, idle',
     primary: 'p50Us',
     mtu: 1500,
     quick,
-    async run(context, link) {
-      const seconds = context.quick ? QUICK_LATENCY_SECONDS : FULL_LATENCY_SECONDS;
-      const warmupMs = load ? LOAD_WARMUP_MS : IDLE_WARMUP_MS;
-      const ends = endsOf(link.pair);
-      // The flow outlives the last round trip: it starts at the same time, and ends in whole seconds.
-      const flowSeconds = Math.ceil(seconds + warmupMs / 1000);
-      const flow = load ? iperf(context, ends, [], `measure ${id} flow`, flowSeconds) : undefined;
-      const [pings, flowed] = await allSettledOrThrow(
-        pingpong(context, ends, { rateHz: PING_RATE_HZ, seconds, warmupMs }, `measure ${id}`),
-        flow,
-      );
-      const metrics: Metrics = {
-        ...latencyMetrics(pings.histogram),
-        lossPercent: (100 * (pings.sent - pings.answered)) / pings.sent,
-        ...(flowed && { gbps: flowed.bitsPerSecond / 1e9 }),
-      };
-      return { metrics, histogram: pings.histogram };
-    },
+    run: runRoundTrip(load),
+  };
+}
+
+export function runRoundTrip(load: boolean): LinkRun {
+  return async (context, link, key) => {
+    const seconds = context.quick ? QUICK_LATENCY_SECONDS : FULL_LATENCY_SECONDS;
+    const warmupMs = load ? LOAD_WARMUP_MS : IDLE_WARMUP_MS;
+    const ends = endsOf(link.pair);
+    // The flow outlives the last round trip: it starts at the same time, and ends in whole seconds.
+    const flowSeconds = Math.ceil(seconds + warmupMs / 1000);
+    const flow = load ? iperf(context, ends, [], `${key} flow`, flowSeconds) : undefined;
+    const [pings, flowed] = await allSettledOrThrow(
+      pingpong(context, ends, { rateHz: PING_RATE_HZ, seconds, warmupMs }, key),
+      flow,
+    );
+    const metrics: Metrics = {
+      ...latencyMetrics(pings.histogram),
+      lossPercent: (100 * (pings.sent - pings.answered)) / pings.sent,
+      ...(flowed && { gbps: flowed.bitsPerSecond / 1e9 }),
+    };
+    return { metrics, histogram: pings.histogram };
   };
 }
 
@@ -160,7 +172,11 @@ export function linkStages(
   const mtus = [...new Set(offered.map((measure) => measure.mtu))];
   return mtus.map((mtu) => {
     const here = offered.filter((measure) => measure.mtu === mtu);
-    return linkStage(context, contenders, here, mtu);
+    return {
+      name: `links, MTU ${mtu}`,
+      measures: here,
+      open: () => openLinks(context, contenders, here, mtu),
+    };
   });
 }
 
@@ -170,51 +186,42 @@ function takesPart(context: Context, measure: LinkMeasure, contender: string): b
   return measure.quick.includes(contender.startsWith('arca:') ? 'arca' : contender);
 }
 
-function linkStage(
+/** A link of each contender, and every measure over all of them. A link that can't be made fails its own tasks. */
+export async function openLinks(
   context: Context,
   contenders: readonly Contender[],
   measures: readonly LinkMeasure[],
   mtu: number,
-): Stage {
+): Promise<OpenStage> {
   const running = contenders.filter((one) => measures.some((measure) => takesPart(context, measure, one.name)));
+  const links = new Map<string, Link>();
+  const failures = new Map<string, string>();
+  for (const contender of running) {
+    if (context.signal.aborted) break;
+    try {
+      links.set(contender.name, await openLink(context, contender, mtu));
+    } catch (error) {
+      failures.set(contender.name, messageOf(error));
+    }
+  }
+  const taskOf = (measure: LinkMeasure, name: string): Task => ({
+    measure: measure.id,
+    contender: name,
+    async run() {
+      const link = links.get(name);
+      if (!link) throw new BenchError(failures.get(name) ?? 'no link');
+      link.check();
+      const outcome = await measure.run(context, link, `measure ${measure.id}`);
+      link.check();
+      return outcome;
+    },
+  });
   return {
-    name: `links, MTU ${mtu}`,
-    measures,
-    async open() {
-      const links = new Map<string, Link>();
-      const failures = new Map<string, string>();
-      for (const contender of running) {
-        if (context.signal.aborted) break;
-        try {
-          links.set(contender.name, await openLink(context, contender, mtu));
-        } catch (error) {
-          failures.set(contender.name, messageOf(error));
-        }
-      }
-      const tasks: Task[] = [];
-      for (const measure of measures) {
-        for (const { name } of running) {
-          if (!takesPart(context, measure, name)) continue;
-          tasks.push({
-            measure: measure.id,
-            contender: name,
-            async run() {
-              const link = links.get(name);
-              if (!link) throw new Error(failures.get(name) ?? 'no link');
-              link.check();
-              const outcome = await measure.run(context, link);
-              link.check();
-              return outcome;
-            },
-          });
-        }
-      }
-      return {
-        tasks,
-        async close() {
-          await Promise.all([...links.values()].map((link) => link.close()));
-        },
-      };
+    tasks: measures.flatMap((measure) =>
+      running.filter(({ name }) => takesPart(context, measure, name)).map(({ name }) => taskOf(measure, name)),
+    ),
+    async close() {
+      await Promise.all([...links.values()].map((link) => link.close()));
     },
   };
 }

@@ -29,3 +29,16 @@ export interface Stage {
 export function wanted(measures: readonly MeasureInfo[], suites: readonly SuiteName[]): readonly MeasureInfo[] {
   return measures.filter((measure) => measure.suites.some((suite) => suites.includes(suite)));
 }
+
+/** The same stage with these measures only; undefined: all of them. */
+export function onlyMeasures(stage: Stage, ids: readonly string[] | undefined): Stage {
+  if (ids === undefined) return stage;
+  return {
+    ...stage,
+    measures: stage.measures.filter(({ id }) => ids.includes(id)),
+    async open() {
+      const open = await stage.open();
+      return { ...open, tasks: open.tasks.filter(({ measure }) => ids.includes(measure)) };
+    },
+  };
+}

@@ -3,9 +3,10 @@
 //   frame-tool send DEVICE HEX... [--count N] [--interval-us N]
 //   frame-tool listen DEVICE [--match HEX] [--timeout MS]
 //
-// `send` sends the frames in turn, N times. `listen` prints "listening" once it is bound, then each frame that comes
-// in and holds these bytes, in hex, one a line; it ends with 0 at the time-out or at SIGTERM, after it has printed
-// what was queued. Frames that leave by the device are not shown. Needs CAP_NET_RAW.
+// `send` sends the frames in turn, N times. `listen` prints "listening" once it is bound, then each
+// frame that comes in and holds these bytes, in hex, one a line; it ends with 0 at the time-out or
+// at SIGTERM, after it has printed what was queued. Frames that leave by the device are not shown.
+// Needs CAP_NET_RAW.
 
 #include <arpa/inet.h>
 #include <linux/if_packet.h>
@@ -38,9 +39,10 @@ using Bytes = std::vector<std::uint8_t>;
 }
 
 [[noreturn]] void usage() {
-  std::fputs("usage: frame-tool send DEVICE HEX... [--count N] [--interval-us N]\n"
-             "       frame-tool listen DEVICE [--match HEX] [--timeout MS]\n",
-             stderr);
+  std::fputs(
+      "usage: frame-tool send DEVICE HEX... [--count N] [--interval-us N]\n"
+      "       frame-tool listen DEVICE [--match HEX] [--timeout MS]\n",
+      stderr);
   std::exit(2);
 }
 
@@ -73,18 +75,22 @@ int open_on(const char* device) {
   packet_mreq everything{};
   everything.mr_ifindex = address.sll_ifindex;
   everything.mr_type = PACKET_MR_PROMISC;
-  if (setsockopt(fd, SOL_PACKET, PACKET_ADD_MEMBERSHIP, &everything, sizeof everything) != 0) fail("promiscuous");
+  if (setsockopt(fd, SOL_PACKET, PACKET_ADD_MEMBERSHIP, &everything, sizeof everything) != 0)
+    fail("promiscuous");
   return fd;
 }
 
-int send_frames(const char* device, const std::vector<Bytes>& frames, long count, long interval_us) {
+int send_frames(const char* device, const std::vector<Bytes>& frames, long count,
+                long interval_us) {
   const int fd = open_on(device);
   const timespec interval{interval_us / 1000000, interval_us % 1000000 * 1000};
   for (long i = 0; i < count; i++) {
     for (const Bytes& frame : frames) {
       if (send(fd, frame.data(), frame.size(), 0) < 0) {
-        // A queue that is full, or a link that is down for now, costs a frame as it would anybody else.
-        if (errno != ENOBUFS && errno != ENETDOWN && errno != ENXIO && errno != EAGAIN) fail("send");
+        // A queue that is full, or a link that is down for now, costs a frame as it would anybody
+        // else.
+        if (errno != ENOBUFS && errno != ENETDOWN && errno != ENXIO && errno != EAGAIN)
+          fail("send");
       }
       if (interval_us > 0) nanosleep(&interval, nullptr);
     }
@@ -93,13 +99,16 @@ int send_frames(const char* device, const std::vector<Bytes>& frames, long count
 }
 
 void put_back_tag(Bytes& frame, msghdr& message) {
-  for (cmsghdr* control = CMSG_FIRSTHDR(&message); control != nullptr; control = CMSG_NXTHDR(&message, control)) {
+  for (cmsghdr* control = CMSG_FIRSTHDR(&message); control != nullptr;
+       control = CMSG_NXTHDR(&message, control)) {
     if (control->cmsg_level != SOL_PACKET || control->cmsg_type != PACKET_AUXDATA) continue;
     tpacket_auxdata aux{};
     std::memcpy(&aux, CMSG_DATA(control), sizeof aux);
     if ((aux.tp_status & TP_STATUS_VLAN_VALID) == 0 || frame.size() < 12) return;
-    const std::uint16_t type = (aux.tp_status & TP_STATUS_VLAN_TPID_VALID) != 0 ? aux.tp_vlan_tpid : ETH_P_8021Q;
-    const std::array<std::uint8_t, 4> tag = {static_cast<std::uint8_t>(type >> 8), static_cast<std::uint8_t>(type),
+    const std::uint16_t type =
+        (aux.tp_status & TP_STATUS_VLAN_TPID_VALID) != 0 ? aux.tp_vlan_tpid : ETH_P_8021Q;
+    const std::array<std::uint8_t, 4> tag = {static_cast<std::uint8_t>(type >> 8),
+                                             static_cast<std::uint8_t>(type),
                                              static_cast<std::uint8_t>(aux.tp_vlan_tci >> 8),
                                              static_cast<std::uint8_t>(aux.tp_vlan_tci)};
     frame.insert(frame.begin() + 12, tag.begin(), tag.end());
@@ -129,7 +138,8 @@ bool print_one(int fd, const Bytes& match) {
   if (from.sll_pkttype == PACKET_OUTGOING) return true;
   Bytes frame(buffer.begin(), buffer.begin() + size);
   put_back_tag(frame, message);
-  if (std::search(frame.begin(), frame.end(), match.begin(), match.end()) == frame.end()) return true;
+  if (std::search(frame.begin(), frame.end(), match.begin(), match.end()) == frame.end())
+    return true;
   std::string line;
   for (const std::uint8_t byte : frame) {
     char pair[3];
@@ -153,14 +163,17 @@ int listen_on(const char* device, const Bytes& match, long timeout_ms) {
   std::fflush(stdout);
   timespec now{};
   clock_gettime(CLOCK_MONOTONIC, &now);
-  const auto to_ms = [](const timespec& time) { return time.tv_sec * 1000 + time.tv_nsec / 1000000; };
+  const auto to_ms = [](const timespec& time) {
+    return time.tv_sec * 1000 + time.tv_nsec / 1000000;
+  };
   const long deadline = to_ms(now) + timeout_ms;
   std::array<pollfd, 2> polled = {pollfd{fd, POLLIN, 0}, pollfd{signals, POLLIN, 0}};
   for (;;) {
     clock_gettime(CLOCK_MONOTONIC, &now);
     const long left = deadline - to_ms(now);
     if (left <= 0) break;
-    if (poll(polled.data(), polled.size(), static_cast<int>(left)) < 0 && errno != EINTR) fail("poll");
+    if (poll(polled.data(), polled.size(), static_cast<int>(left)) < 0 && errno != EINTR)
+      fail("poll");
     while (print_one(fd, match)) {
     }
     if ((polled[1].revents & POLLIN) != 0) break;

@@ -555,6 +555,8 @@ int run(const Arguments& arguments) {
 }  // namespace arca
 
 int main(int argc, char** argv) {
+  // Whoever read what we say may be gone; the network is not.
+  ::signal(SIGPIPE, SIG_IGN);
   arca::Arguments arguments;
   if (const std::optional<int> exit_code = arca::parse_arguments(argc, argv, arguments)) {
     return *exit_code;

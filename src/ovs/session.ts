@@ -187,7 +187,7 @@ export async function openOvsSession(options: SessionOptions): Promise<OvsSessio
 
     async removePort(call) {
       const doing = `removing port ${tap}`;
-      // Sent without a look before it: a server that is stopped now still reads it when it goes on, though we are gone.
+      // Without a look before it: at a server that is stopped the removal waits for it to go on, though we are gone.
       const known = view().port;
       if (known?.isOurs && (await removeIfOurs(known.uuid, doing, call))) return 'removed';
       for (;;) {
@@ -209,12 +209,31 @@ export async function openOvsSession(options: SessionOptions): Promise<OvsSessio
       return true;
     } catch (error) {
       if (error instanceof OperationError && error.index === 0) return false;
-      throw ovsdbFailure(error, target, doing);
+      const failure = ovsdbFailure(error, target, doing);
+      if (failure.code === 'ovs-timeout') await leaveRemoval(portUuid);
+      throw failure;
+    }
+  }
+
+  /**
+   * For a server that is stopped: it reads the removal when it goes on, though we are gone. From a connection without a
+   * monitor, that is: on this one it may first find something to tell us, and give the connection up unread.
+   */
+  async function leaveRemoval(portUuid: string): Promise<void> {
+    try {
+      const plain = await connectOvsdb(target, { timeoutMs: LEAVE_TIMEOUT_MS });
+      await plain
+        .transact(OVS_DATABASE, removePortOperations(tap, portUuid), { timeoutMs: LEAVE_TIMEOUT_MS })
+        .finally(plain.close);
+    } catch {
+      // No answer is what is expected.
     }
   }
 }
 
 const SERVER_GRACE_MS = 100;
+/** A server that is stopped still takes connections, at once. */
+const LEAVE_TIMEOUT_MS = 50;
 
 function vswitchdTimeout(socketPath: string, what: string, timeoutMs: number, cause?: unknown): ArcaError {
   return new ArcaError(

@@ -11,6 +11,8 @@ import { scaled, within } from './time.js';
 
 export const RELAY_PROGRAM = fileURLToPath(new URL('../../dist/cli/arca-relay.js', import.meta.url));
 
+const STOP_TIMEOUT_MS = 3_000;
+
 type EventName = RelayEvent['event'];
 type EventOf<Name extends EventName> = Extract<RelayEvent, { readonly event: Name }>;
 
@@ -54,7 +56,7 @@ export interface RelayStart {
   readonly env?: Readonly<Record<string, string>>;
 }
 
-/** Starts it, and does not wait. It is killed at the end of the test if it still runs. */
+/** Starts it, and does not wait. It is stopped at the end of the test if it still runs. */
 export function spawnRelay(sandbox: TestSandbox, start: RelayStart): RelayProcess {
   const endpoint = start.endpoint ?? newEndpoint(sandbox);
   const statusPath = join(sandbox.runDir, `${endpoint.tap}.http`);
@@ -75,7 +77,12 @@ export function spawnRelay(sandbox: TestSandbox, start: RelayStart): RelayProces
   const process_ = startInBackground(...sandbox.inNamespace(command, args), {
     env: { ...sandbox.fullEnv, ...start.env },
   });
-  sandbox.defer(process_.destroy);
+  sandbox.defer(async () => {
+    // In its own way first, so that a test that failed does not leave its port to the next one.
+    process_.kill('SIGTERM');
+    await within(process_.ended, 'the end of the relay', STOP_TIMEOUT_MS).catch(() => {});
+    await process_.destroy();
+  });
 
   const events: RelayEvent[] = [];
   const readEvents = (): readonly RelayEvent[] => {

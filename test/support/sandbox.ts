@@ -8,6 +8,7 @@ import { join } from 'node:path';
 import { afterAll, afterEach, beforeAll } from 'vitest';
 import { type Output, run } from '../../src/exec.js';
 import { type Datapath, openSandbox, type Sandbox, startSandbox } from '../../src/sandbox/sandbox.js';
+import { expectNothingMore, type SystemSnapshot, snapshot } from './system.js';
 import { scaled } from './time.js';
 
 export interface TestSandbox extends Sandbox {
@@ -90,15 +91,30 @@ export async function createSandbox(): Promise<TestSandbox> {
   };
 }
 
-/** One sandbox for all tests of a file; what a test made in it goes with the test. */
-export function useSandbox(setUp?: (sandbox: TestSandbox) => Promise<void>): { readonly current: TestSandbox } {
+/**
+ * One sandbox for all tests of a file. What a test made in it goes with the test, and each test ends with a look at the
+ * system: there is nothing more than after `setUp`, which gives what is to be undone after the last test.
+ */
+export function useSandbox(setUp?: (sandbox: TestSandbox) => Promise<(() => Promise<void>) | undefined>): {
+  readonly current: TestSandbox;
+} {
   let sandbox: TestSandbox | undefined;
+  let before: SystemSnapshot | undefined;
+  let tearDown: (() => Promise<void>) | undefined;
   beforeAll(async () => {
     sandbox = await createSandbox();
-    await setUp?.(sandbox);
+    tearDown = await setUp?.(sandbox);
+    before = await snapshot(sandbox);
   });
-  afterEach(() => sandbox?.release());
-  afterAll(() => sandbox?.stop());
+  afterEach(async () => {
+    if (sandbox === undefined || before === undefined) return;
+    await sandbox.release();
+    expectNothingMore(before, await snapshot(sandbox));
+  });
+  afterAll(async () => {
+    await tearDown?.();
+    await sandbox?.stop();
+  });
   return {
     get current() {
       if (sandbox === undefined) throw new Error('there is no sandbox before beforeAll, or its start failed');

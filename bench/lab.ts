@@ -58,7 +58,10 @@ export async function openLab(): Promise<Lab> {
       namespaces.add(netns);
       await ip(['-n', netns, 'link', 'set', 'lo', 'up']);
       // No router solicitations and no duplicate address detection among the frames that are measured.
-      const sysctls = ['net.ipv6.conf.all.disable_ipv6=1', 'net.ipv6.conf.default.disable_ipv6=1'];
+      // A route counts once its interface has carrier: a request for an address (ARP) that is sent before is lost, and
+      // the next one follows a second later.
+      const carrier = ['all', 'default'].map((which) => `net.ipv4.conf.${which}.ignore_routes_with_linkdown=1`);
+      const sysctls = [...carrier, 'net.ipv6.conf.all.disable_ipv6=1', 'net.ipv6.conf.default.disable_ipv6=1'];
       const [command = '', ...args] = inNetns(netns, ['sysctl', '-qe', ...sysctls]);
       await run(command, args, { timeoutMs: TOOL_TIMEOUT_MS });
       return netns;

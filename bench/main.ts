@@ -14,7 +14,9 @@ import { checkNames, type Options, readOptions } from './options.js';
 import { findRoot } from './paths.js';
 import { createProcesses } from './processes.js';
 import { createProgress } from './progress.js';
-import { comparisonTable, measureTables, mustReachTable, renderText } from './report/tables.js';
+import { drawCharts } from './report/charts.js';
+import { type Report, renderHtml } from './report/html.js';
+import { comparisonTable, measureTables, mustReachTable, renderMarkdown, renderText } from './report/tables.js';
 import { runRounds } from './runner.js';
 import { densityMissing, densityStages } from './suites/density.js';
 import { LINK_MEASURES, linkStages } from './suites/links.js';
@@ -24,6 +26,8 @@ import { onlyMeasures, type Stage, wanted } from './suites/stage.js';
 import { startStage } from './suites/start.js';
 import { hasKernelDatapath, KERNEL_DATAPATH_MISSING, switchStages } from './suites/switch.js';
 import { judgeNoise, present, summarize } from './summary.js';
+
+const NOT_ASKED = 'not asked for';
 
 async function main(): Promise<number> {
   const options = readOptions(process.argv.slice(2));
@@ -98,7 +102,7 @@ async function bench(
   for (const contender of contenders) {
     const { name, description } = contender;
     const chosen = options.contenders === undefined || options.contenders.includes(name);
-    const missing = chosen ? await contender.missing(context) : 'not asked for';
+    const missing = chosen ? await contender.missing(context) : NOT_ASKED;
     infos.push({ name, description, ...(missing !== undefined && { missing }) });
     if (missing === undefined) running.push(contender);
   }
@@ -187,38 +191,57 @@ async function report(context: Context, options: Options, results: Results): Pro
   const { samples, measures, contenders } = results;
   const summary = summarize(samples);
   const noise = judgeNoise(samples, measures, options.rounds);
-  const verdicts = judge(samples, noise);
-  const directory = join(context.root, 'bench/results');
-  const name = results.startedAt.replace(/\.\d+Z$/, 'Z').replaceAll(':', '-');
-  const jsonFile = join(directory, `${name}.json`);
-  const document = { ...results, noise, mustReach: verdicts, summary: summary.cells };
-  await mkdir(directory, { recursive: true });
-  await writeFile(jsonFile, `${JSON.stringify(document, undefined, 1)}\n`);
+  const rows = judge(samples, noise);
+  const order = present(contenders, samples);
+  const full: Report = { results, summary, noise, rows, order, charts: drawCharts(measures, summary, order) };
+  const document = { ...results, noise, mustReach: rows, summary: summary.cells };
 
-  if (options.json) {
-    console.log(JSON.stringify(document));
-  } else {
-    const order = present(contenders, samples);
-    for (const table of measureTables(results, summary, order)) console.log(`${renderText(table)}\n`);
-    if (options.against !== undefined) {
-      const before = JSON.parse(await readFile(options.against, 'utf8')) as Results;
-      console.log(`${renderText(comparisonTable(results, summarize(before.samples), summary))}\n`);
-    }
-    console.log(`${renderText(mustReachTable(verdicts))}\n`);
-    for (const { name: contender, missing } of contenders) {
-      if (missing !== undefined && missing !== 'not asked for') console.log(`${contender} did not run: ${missing}`);
-    }
-    for (const { measure, contender, errors } of summary.cells) {
-      for (const error of errors) console.log(`${contender} failed in ${measure}: ${error.split('\n', 1)[0]}`);
-    }
-    for (const note of results.notes) console.log(note);
-    for (const { measure, contender, spread } of noise.sources) {
-      console.log(`noise: ${contender} spread over ${(spread * 100).toFixed(0)} % of its median in ${measure}`);
-    }
-    if (noise.tooNoisy) console.log(`TOO NOISY FOR A CONCLUSION: ${noise.reasons.join('; ')}`);
-    console.log(`results: ${jsonFile}`);
+  const directory = join(context.root, 'bench/results');
+  const base = join(directory, results.startedAt.replace(/\.\d+Z$/, 'Z').replaceAll(':', '-'));
+  await mkdir(directory, { recursive: true });
+  await writeFile(`${base}.json`, `${JSON.stringify(document)}\n`);
+  await writeFile(`${base}.html`, renderHtml(full));
+  if (options.json) console.log(JSON.stringify(document));
+  else await print(full, options, base);
+  if (options.writeDocs) await writeDocs(context, full);
+  return noise.tooNoisy || rows.some(({ verdict }) => verdict === 'too noisy') ? EXIT.noisy : EXIT.done;
+}
+
+async function print({ results, summary, noise, rows, order }: Report, options: Options, base: string): Promise<void> {
+  for (const table of measureTables(results, summary, order)) console.log(`${renderText(table)}\n`);
+  if (options.against !== undefined) {
+    const before = JSON.parse(await readFile(options.against, 'utf8')) as Results;
+    console.log(`${renderText(comparisonTable(results, summarize(before.samples), summary))}\n`);
   }
-  return noise.tooNoisy || verdicts.some(({ verdict }) => verdict === 'too noisy') ? EXIT.noisy : EXIT.done;
+  console.log(`${renderText(mustReachTable(rows))}\n`);
+  for (const { name, missing } of results.contenders) {
+    if (missing !== undefined && missing !== NOT_ASKED) console.log(`${name} did not run: ${missing}`);
+  }
+  for (const { measure, contender, errors } of summary.cells) {
+    for (const error of errors) console.log(`${contender} failed in ${measure}: ${error.split('\n', 1)[0]}`);
+  }
+  for (const note of results.notes) console.log(note);
+  for (const { measure, contender, spread } of noise.sources) {
+    console.log(`noise: ${contender} spread over ${(spread * 100).toFixed(0)} % of its median in ${measure}`);
+  }
+  if (noise.tooNoisy) console.log(`TOO NOISY FOR A CONCLUSION: ${noise.reasons.join('; ')}`);
+  console.log(`results: ${base}.json and .html`);
+}
+
+/** What README shows must come from a run that something can be concluded from. */
+async function writeDocs({ root }: Context, { charts, rows, results, noise }: Report): Promise<void> {
+  if (noise.tooNoisy) {
+    console.error('bench: docs/bench is left as it was: the run was too noisy');
+    return;
+  }
+  const directory = join(root, 'docs/bench');
+  await mkdir(directory, { recursive: true });
+  for (const { name, svg } of charts) await writeFile(join(directory, `${name}.svg`), `${svg}\n`);
+  const { machine, options, startedAt } = results;
+  const where = `${machine.cpu}, ${machine.cpuCount} CPUs, Linux ${machine.kernel}, commit ${machine.commit}, ${startedAt.slice(0, 10)}`;
+  const command = ['npm run bench --', ...options.commandLine].join(' ');
+  const page = `# Must reach\n\n\`${command}\`: ${options.rounds} rounds, on ${where}.\n\n${renderMarkdown(mustReachTable(rows))}\n`;
+  await writeFile(join(directory, 'must-reach.md'), page);
 }
 
 function printList(contenders: readonly ContenderInfo[], stages: readonly Stage[]): void {

@@ -20,6 +20,7 @@ const TAIL_SPREAD = 0.5;
 
 export const METRICS = {
   gbps: { title: 'throughput', unit: 'Gbit/s', better: 'more', digits: 2, noisySpread: RATE_SPREAD },
+  gbpsAlone: { title: 'the same alone', unit: 'Gbit/s', better: 'neither', digits: 2, noisySpread: RATE_SPREAD },
   kpps: { title: 'delivered', unit: 'kpps', better: 'more', digits: 1, noisySpread: RATE_SPREAD },
   lossPercent: { title: 'lost', unit: '%', better: 'less', digits: 1, noisySpread: RATE_SPREAD },
   retransmits: { title: 'TCP retransmits', unit: '', better: 'less', digits: 0, noisySpread: RATE_SPREAD },

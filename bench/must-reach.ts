@@ -174,7 +174,7 @@ export const PLEDGES: readonly Pledge[] = [
     'one busy link beside 999 idle',
     'of it alone',
     term('density-1000', 'arca', 'gbps'),
-    term('density-1', 'arca', 'gbps'),
+    term('density-1000', 'arca', 'gbpsAlone'),
     'more',
     0.95,
     1,

@@ -53,6 +53,13 @@ export function mustReachTable(rows: readonly Row[]): Table {
   };
 }
 
+/** For a page on a forge. */
+export function renderMarkdown({ header, rows }: Table): string {
+  const row = (cells: readonly string[]): string =>
+    `| ${cells.map((cell) => cell.replaceAll('|', '\\|')).join(' | ')} |`;
+  return [row(header), `|${header.map(() => '---').join('|')}|`, ...rows.map(row)].join('\n');
+}
+
 /** What ran before beside what ran now; medians, by measure and contender. */
 export function comparisonTable(results: Results, before: Summary, now: Summary): Table {
   const rows = results.measures.flatMap(({ id, primary }) =>

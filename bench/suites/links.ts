@@ -15,8 +15,8 @@ import type { OpenStage, Outcome, Stage, Task } from './stage.js';
 const PING_RATE_HZ = 1000;
 /** Let pass before round trips count: caches, ARP, and a TCP flow that fills its window. */
 const IDLE_WARMUP_MS = 100;
-const LOAD_WARMUP_MS = 500;
-const QUICK_LATENCY_SECONDS = 1;
+const LOAD_WARMUP_MS = 250;
+const QUICK_LATENCY_SECONDS = 0.75;
 const FULL_LATENCY_SECONDS = 4;
 /** Bytes of TCP payload in a frame of that MTU: 20 of IPv4, 20 of TCP, 12 of timestamps. */
 const TCP_OVERHEAD_BYTES = 52;

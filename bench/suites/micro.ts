@@ -11,6 +11,7 @@ const BUILD_MS = 300_000;
 const CASE_MS = 60_000;
 const CALIBRATION_FRAMES = 4096;
 const TIMED_SECONDS = 0.25;
+const QUICK_TIMED_SECONDS = 0.05;
 /** Under callgrind each case runs with both: what start and end cost is in both, and the difference is free of it. */
 const FEW_FRAMES = 2048;
 const MANY_FRAMES = 6144;
@@ -42,8 +43,9 @@ function taskOf(context: Context, name: string, withCallgrind: boolean, instruct
     measure: `micro-${name}`,
     contender: 'arca',
     async run() {
+      const seconds = context.quick ? QUICK_TIMED_SECONDS : TIMED_SECONDS;
       const calibration = await time(context, name, CALIBRATION_FRAMES);
-      const frames = Math.max(CALIBRATION_FRAMES, Math.round((TIMED_SECONDS * 1e9) / calibration));
+      const frames = Math.max(CALIBRATION_FRAMES, Math.round((seconds * 1e9) / calibration));
       const metrics: Metrics = { nsPerFrame: await time(context, name, frames) };
       if (!withCallgrind) return { metrics };
       const counted = instructions.get(name) ?? (await countInstructions(context, name));

@@ -48,6 +48,7 @@ function buildCommand(version: string): Command {
     .option('--peer-cid <cid>', 'allow this vsock CID; repeatable (default: any)', list)
     .option('--on-second-peer <policy>', 'refuse, or replace the first', 'refuse')
     .option('--burst <bytes>', 'largest send; 1: each frame by itself (default: by transport)')
+    .option('--offload <mode>', 'auto: whatever the switch and the peer take; off', 'auto')
     .optionsGroup("What the container's end is told (arca-tap configures its interface by it):")
     .option('--peer-mac <mac>', 'MAC of its interface')
     .option('--peer-address <cidr>', 'address of its interface; repeatable', list)

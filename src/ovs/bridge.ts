@@ -18,6 +18,15 @@ export interface BridgeFacts {
   readonly ovnBridge: string;
   /** `external_ids:system-id`; ovn-controller needs it to work, but takes its bridge without it too. */
   readonly systemId: string;
+  /** `other_config:userspace-tso-enable`. vswitchd reads it when it starts, and not again. */
+  readonly userspaceTso: boolean;
+}
+
+/** What decides which offloads the switch takes. */
+export type DatapathFacts = Pick<BridgeFacts, 'datapathType' | 'userspaceTso'>;
+
+export function datapathOf({ datapathType, userspaceTso }: BridgeFacts): DatapathFacts {
+  return { datapathType, userspaceTso };
 }
 
 /** What vswitchd says about the bridge's flows. */

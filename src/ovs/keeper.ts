@@ -8,6 +8,7 @@ import { createLatch } from '../latch.js';
 import type { Logger } from '../log.js';
 import type { RpcConnection } from '../ovsdb/json-rpc.js';
 import { reattachPort } from './attach.js';
+import { type BridgeFacts, type DatapathFacts, datapathOf } from './bridge.js';
 import type { OvsPlaces } from './places.js';
 import type { PortSpec } from './port-commands.js';
 import { type OvsSession, type OvsView, openOvsSession, type RemoveResult } from './session.js';
@@ -40,11 +41,13 @@ export interface KeeperOptions {
   /** Both are the keeper's from now on. No vswitchd: it could not be found, only the database is watched. */
   readonly session: OvsSession;
   readonly vswitchd: RpcConnection | undefined;
-  /** `fail_mode` when the relay started; `secure` then means that the flows were looked at, and are the user's. */
-  readonly failModeAtStart: string;
+  /** As it was when the relay started. A `fail_mode` of `secure` then means that the flows were looked at, and are the user's. */
+  readonly bridgeAtStart: BridgeFacts;
   readonly log: Logger;
   /** Called when the port begins to be in trouble, when the trouble is another, and with nothing when it forwards again. */
   readonly onTrouble: (trouble: Trouble | undefined, ofport: number) => void;
+  /** Called when the switch forwards by another datapath than before, or vswitchd was started anew with another setting. */
+  readonly onDatapath: (datapath: DatapathFacts) => void;
 }
 
 export interface Keeper {
@@ -66,7 +69,8 @@ const MEND_TIMEOUT_MS = 5000;
 const REMOVE_SHARE = 0.6;
 
 export function keepAttached(options: KeeperOptions): Keeper {
-  const { places, port, failModeAtStart, log, onTrouble } = options;
+  const { places, port, bridgeAtStart, log, onTrouble, onDatapath } = options;
+  const failModeAtStart = bridgeAtStart.failMode;
   const stopping = new AbortController();
   const { signal } = stopping;
   const latch = createLatch();
@@ -74,7 +78,9 @@ export function keepAttached(options: KeeperOptions): Keeper {
   const findsVswitchd = vswitchd !== undefined;
   /** vswitchd has worked through the configuration since both connections were made. */
   let isSynced = true;
+  let vswitchdIsNew = false;
   let reported: Trouble | undefined;
+  let datapath = datapathOf(bridgeAtStart);
   let retryMs = FIRST_RETRY_MS;
   let mendAfter = 0;
 
@@ -111,7 +117,19 @@ export function keepAttached(options: KeeperOptions): Keeper {
     vswitchd = await connectVswitchd(places, { timeoutMs: CONNECT_TIMEOUT_MS, signal }).catch(() => undefined);
     if (vswitchd === undefined) return reported;
     void vswitchd.closed.then(latch.set);
+    vswitchdIsNew = true;
     return undefined;
+  }
+
+  /** A new vswitchd has read the setting that is in the database; one that runs keeps what it read. */
+  function tellDatapath(vswitchdIsNew: boolean): void {
+    const { bridge } = session.view();
+    if (bridge === undefined) return;
+    const { datapathType } = bridge;
+    const userspaceTso = vswitchdIsNew ? bridge.userspaceTso : datapath.userspaceTso;
+    if (datapathType === datapath.datapathType && userspaceTso === datapath.userspaceTso) return;
+    datapath = { datapathType, userspaceTso };
+    onDatapath(datapath);
   }
 
   async function sync(): Promise<Trouble | undefined> {
@@ -119,6 +137,8 @@ export function keepAttached(options: KeeperOptions): Keeper {
     try {
       await session.syncWithVswitchd({ timeoutMs: SYNC_TIMEOUT_MS, signal });
       isSynced = true;
+      tellDatapath(vswitchdIsNew);
+      vswitchdIsNew = false;
       return undefined;
     } catch (error) {
       const { code, message } = toArcaError(error);
@@ -130,6 +150,7 @@ export function keepAttached(options: KeeperOptions): Keeper {
   async function look(): Promise<Trouble | undefined> {
     const silent = (await restoreSession()) ?? (await restoreVswitchd()) ?? (await sync());
     if (silent) return silent;
+    tellDatapath(false);
     const trouble = diagnose(session.view(), port, failModeAtStart);
     if (trouble === undefined || !isMendable(trouble.reason)) return trouble;
     report(trouble);

@@ -93,7 +93,7 @@ export async function openOvsSession(options: SessionOptions): Promise<OvsSessio
       const client = await connectOvsdb(target, { timeoutMs, signal });
       try {
         const spec = {
-          Open_vSwitch: { columns: { external_ids: 'map' } },
+          Open_vSwitch: { columns: { external_ids: 'map', other_config: 'map' } },
           Bridge: {
             columns: { name: 'plain', fail_mode: 'plain', datapath_type: 'plain', ports: 'set' },
             where: [['name', '==', bridge]],
@@ -259,6 +259,7 @@ export function readView(tables: Tables): OvsView {
       datapathType: text(bridge['datapath_type']) || 'system',
       ovnBridge: rootIds['ovn-bridge'] ?? '',
       systemId: rootIds['system-id'] ?? '',
+      userspaceTso: textMap(root['other_config'])['userspace-tso-enable'] === 'true',
     },
     port: port && readPort(port, bridge),
     interface: iface && {

@@ -6,6 +6,7 @@ import { isIP, isIPv4 } from 'node:net';
 import { ArcaError } from '../errors.js';
 import type { Endpoint, InterfaceConfig } from '../native.js';
 import { FIRST_TAG, LAST_TAG, parseTag } from '../ovn/network-tag.js';
+import type { OffloadMode } from './offloads.js';
 
 export type AttachMode = 'vlan' | 'auto' | 'ovn';
 
@@ -30,6 +31,7 @@ export interface RelayOptions {
   readonly onSecondPeer: 'refuse' | 'replace';
   /** 0: the transport's default; 1: each frame by itself. */
   readonly burstBytes: number;
+  readonly offload: OffloadMode;
   /** Of OVS's database; by default the one that ovs-vsctl uses. */
   readonly ovsSocketPath: string | undefined;
   /** For ovn-nbctl's `--db`. */
@@ -55,6 +57,7 @@ export interface RelayArguments {
   readonly peerCid?: readonly string[];
   readonly onSecondPeer: string;
   readonly burst?: string;
+  readonly offload: string;
   readonly ovs?: string;
   readonly nb?: string;
   readonly timeout: string;
@@ -66,7 +69,8 @@ export interface RelayArguments {
 }
 
 const LEAST_MTU = 68;
-const MOST_MTU = 65535;
+/** What the kernel's TAP takes. */
+const MOST_MTU = 65521;
 /** The workers' burst buffers hold no more (native/relay/burst_buffer.h). */
 const MOST_BURST_BYTES = 256 * 1024;
 const MOST_VSOCK_PORT = 0xfffffffe;
@@ -98,6 +102,7 @@ export function readRelayOptions(args: RelayArguments, parseEndpoint: (text: str
     allowedCids: readPeerCids(args.peerCid ?? [], role, endpoint),
     onSecondPeer: readChoice('--on-second-peer', args.onSecondPeer, ['refuse', 'replace']),
     burstBytes: args.burst === undefined ? 0 : readNumber('--burst', args.burst, 1, MOST_BURST_BYTES),
+    offload: readChoice('--offload', args.offload, ['auto', 'off']),
     ovsSocketPath: args.ovs === undefined ? undefined : readOvs(args.ovs),
     nb: args.nb === undefined ? undefined : readNorthbound(args.nb),
     timeoutMs: readTimeout(args.timeout),

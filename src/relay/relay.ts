@@ -5,7 +5,7 @@
 import { ArcaError, toArcaError } from '../errors.js';
 import type { Logger } from '../log.js';
 import type { MetricsRenderer } from '../metrics.js';
-import type { NativeEngine, NativeEvent, NativeRelay } from '../native.js';
+import type { NativeEngine, NativeEvent, NativeRelay, Offload } from '../native.js';
 import { attachPort, clearPortName } from '../ovs/attach.js';
 import { type Keeper, keepAttached } from '../ovs/keeper.js';
 import { ovsPlaces } from '../ovs/places.js';
@@ -13,6 +13,7 @@ import type { PortSpec } from '../ovs/port-commands.js';
 import type { FoundBridge, LookUps } from './look-ups.js';
 import { listenFailure, tapFailure } from './native-errors.js';
 import type { Notifier } from './notify.js';
+import { offloadsFor } from './offloads.js';
 import { endpointText, type RelayOptions } from './options.js';
 import { createReporter, type RelayFacts, type RelayStatus, type Reporter } from './reporter.js';
 import { createUndoStack, type UndoStack } from './undo.js';
@@ -79,7 +80,8 @@ async function start(
   for (const { fields, message } of found.warnings) log.warn(fields, message);
   reporter.stepDone('bridge');
 
-  let native = makeTap(options, engine, reporter.nativeEvent);
+  const offloads = offloadsFor(options.offload, found.bridge);
+  let native = makeTap(options, offloads, engine, reporter.nativeEvent);
   undo.push('TAP', () => native.close());
   reporter.stepDone('tap');
 
@@ -89,7 +91,7 @@ async function start(
   const attachment = { session: found.session, port, log, signal };
   if ((await clearPortName({ ...attachment, timeoutMs: timeoutMs() })) === 'cleared') {
     await native.close();
-    native = makeTap(options, engine, reporter.nativeEvent);
+    native = makeTap(options, offloads, engine, reporter.nativeEvent);
   }
   const { ofport } = await attachPort({ ...attachment, timeoutMs: timeoutMs() });
   reporter.portChanged(undefined, ofport);
@@ -98,9 +100,14 @@ async function start(
     places: ovsPlaces(options.ovsSocketPath, env),
     port,
     ofport,
-    failModeAtStart: found.bridge.failMode,
+    bridgeAtStart: found.bridge,
     log,
     onTrouble: reporter.portChanged,
+    onDatapath(datapath) {
+      const offloads = offloadsFor(options.offload, datapath);
+      log.info({ ...datapath, offloads }, 'the switch changed what it takes');
+      native.setOffloads(offloads);
+    },
   });
   lookUps.onChange = keeper.notice;
   undo.push('port', detaching(keeper, port, log));
@@ -131,10 +138,15 @@ async function start(
   };
 }
 
-function makeTap(options: RelayOptions, engine: NativeEngine, onEvent: (event: NativeEvent) => void): NativeRelay {
+function makeTap(
+  options: RelayOptions,
+  offloads: readonly Offload[],
+  engine: NativeEngine,
+  onEvent: (event: NativeEvent) => void,
+): NativeRelay {
   const { tap, mtu, allowedCids, onSecondPeer, burstBytes, interfaceConfig } = options;
   try {
-    return engine.createRelay({ tap, mtu, allowedCids, onSecondPeer, burstBytes, interfaceConfig }, onEvent);
+    return engine.createRelay({ tap, mtu, allowedCids, onSecondPeer, burstBytes, interfaceConfig, offloads }, onEvent);
   } catch (error) {
     throw tapFailure(error, tap);
   }

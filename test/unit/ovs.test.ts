@@ -66,7 +66,14 @@ describe('removePortOperations', () => {
 });
 
 describe('the guard', () => {
-  const bridge: BridgeFacts = { name: 'br-int', failMode: '', datapathType: 'netdev', ovnBridge: '', systemId: '' };
+  const bridge: BridgeFacts = {
+    name: 'br-int',
+    failMode: '',
+    datapathType: 'netdev',
+    ovnBridge: '',
+    systemId: '',
+    userspaceTso: false,
+  };
   const normal = { known: true, hasNormal: true } as const;
   const none = { known: true, hasNormal: false } as const;
   const unknown = { known: false, why: 'no socket' } as const;
@@ -126,7 +133,14 @@ describe('readView', () => {
   it('fills in the columns that ovsdb-server leaves out', () => {
     const view = readView(tables({ Open_vSwitch: { r: {} }, Bridge: { b: { name: 'br-int', ports: ['set', []] } } }));
     expect(view).toEqual({
-      bridge: { name: 'br-int', failMode: '', datapathType: 'system', ovnBridge: '', systemId: '' },
+      bridge: {
+        name: 'br-int',
+        failMode: '',
+        datapathType: 'system',
+        ovnBridge: '',
+        systemId: '',
+        userspaceTso: false,
+      },
       port: undefined,
       interface: undefined,
     });
@@ -151,7 +165,14 @@ describe('readView', () => {
 });
 
 describe('diagnose', () => {
-  const bridge: BridgeFacts = { name: 'br-int', failMode: '', datapathType: 'netdev', ovnBridge: '', systemId: '' };
+  const bridge: BridgeFacts = {
+    name: 'br-int',
+    failMode: '',
+    datapathType: 'netdev',
+    ovnBridge: '',
+    systemId: '',
+    userspaceTso: false,
+  };
   const port = { uuid: 'p', tag: 100, externalIds: {}, isOurs: true, isOnBridge: true };
   const iface = { ofport: 40000, ofportRequest: 40000, error: '', adminState: 'up' };
   const good: OvsView = { bridge, port, interface: iface };

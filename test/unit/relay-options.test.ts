@@ -6,7 +6,14 @@ import { endpointText, type RelayArguments, readNotifyFd, readRelayOptions } fro
 const VSOCK_CID_ANY = 0xffffffff;
 
 /** What commander fills in. */
-const DEFAULTS = { bridge: 'br-int', attach: 'vlan', mtu: '1500', onSecondPeer: 'refuse', timeout: '10' };
+const DEFAULTS = {
+  offload: 'auto',
+  bridge: 'br-int',
+  attach: 'vlan',
+  mtu: '1500',
+  onSecondPeer: 'refuse',
+  timeout: '10',
+};
 const VSOCK = { port: '5555', network: 'net-a' };
 const UNIX = { listen: 'unix:/run/x.sock', tap: 'tap-x', vlan: '100' };
 
@@ -40,6 +47,7 @@ describe('readRelayOptions', () => {
       allowedCids: [],
       onSecondPeer: 'refuse',
       burstBytes: 0,
+      offload: 'auto',
       ovsSocketPath: undefined,
       nb: undefined,
       timeoutMs: 10_000,
@@ -60,6 +68,7 @@ describe('readRelayOptions', () => {
         mtu: '9000',
         onSecondPeer: 'replace',
         burst: '1',
+        offload: 'off',
         ovs: 'unix:/o/db.sock',
         nb: 'tcp:[::1]:6641,ssl:h:6641',
         timeout: '0.5',
@@ -76,6 +85,7 @@ describe('readRelayOptions', () => {
       vlan: 7,
       tap: 'web.0_1-2',
       burstBytes: 1,
+      offload: 'off',
       ovsSocketPath: '/o/db.sock',
       nb: 'tcp:[::1]:6641,ssl:h:6641',
       timeoutMs: 500,
@@ -132,6 +142,7 @@ describe('readRelayOptions', () => {
     ['a CID when dialling', { connect: 'vsock:3:5', vlan: '1', peerCid: ['3'] }, 'usage'],
     ['CID any', { ...VSOCK, peerCid: ['4294967295'] }, 'usage'],
     ['an odd policy', { ...VSOCK, onSecondPeer: 'kill' }, 'usage'],
+    ['an unknown offload', { ...VSOCK, offload: 'on' }, 'usage'],
     ['burst 0', { ...VSOCK, burst: '0' }, 'usage'],
     ['a huge burst', { ...VSOCK, burst: '262145' }, 'usage'],
     ['ovs by TCP', { ...VSOCK, ovs: 'tcp:1.2.3.4:6640' }, 'usage'],

@@ -33,6 +33,7 @@ const OPTIONS: RelayOptions = {
   allowedCids: [],
   onSecondPeer: 'refuse',
   burstBytes: 0,
+  offload: 'auto',
   ovsSocketPath: '/run/db.sock',
   nb: undefined,
   timeoutMs: 5000,
@@ -45,6 +46,7 @@ let done: string[];
 let events: RelayEvent[];
 let failing: string | undefined;
 let onNativeEvent: (event: NativeEvent) => void;
+let onDatapath: Parameters<typeof keepAttached>[0]['onDatapath'];
 let onTrouble: Parameters<typeof keepAttached>[0]['onTrouble'];
 let detach: () => Promise<'removed' | 'absent' | 'foreign'>;
 let folder: string;
@@ -61,6 +63,7 @@ const native = {
   ifindex: 7,
   listen: () => step('listen'),
   dial: () => step('dial'),
+  setOffloads: (offloads: readonly string[]) => void done.push(`offloads ${offloads.join()}`),
   counters: () => ({ peerUp: 0 }) as never,
   close: async () => void done.push('close TAP'),
 };
@@ -86,7 +89,7 @@ beforeEach(async () => {
     return { ofport: 40000 };
   });
   vi.mocked(keepAttached).mockImplementation((options) => {
-    ({ onTrouble } = options);
+    ({ onTrouble, onDatapath } = options);
     return {
       notice() {},
       stop: async () => {
@@ -104,7 +107,7 @@ afterEach(() => {
 });
 
 const FOUND: FoundBridge = {
-  bridge: { name: 'br-int', failMode: '', datapathType: 'netdev', ovnBridge: '', systemId: '' },
+  bridge: { name: 'br-int', failMode: '', datapathType: 'netdev', ovnBridge: '', systemId: '', userspaceTso: false },
   session: {} as never,
   vswitchd: undefined,
   warnings: [],
@@ -248,6 +251,13 @@ describe('startRelay', () => {
   it('dials where it is asked to', async () => {
     await start({ role: 'dial' });
     expect(done.at(-1)).toBe('dial');
+  });
+
+  it('follows what the switch takes', async () => {
+    await start();
+    onDatapath({ datapathType: 'netdev', userspaceTso: true });
+    onDatapath({ datapathType: 'netdev', userspaceTso: false });
+    expect(done.filter((step) => step.startsWith('offloads'))).toEqual(['offloads checksum,tso4,tso6', 'offloads ']);
   });
 
   it('tells trouble and its end, and shows them in the status', async () => {

@@ -14,8 +14,10 @@ fi
 say() { printf '%s\n' "$*"; }
 headline() { printf '\n%s%s%s\n' "$BOLD" "$*" "$RESET"; }
 complain() { printf '%s: %s\n' "$PROGRAM" "$*" >&2; }
+# What went wrong stays in $failure, for a script that has a last word.
 die() {
-  complain "$*"
+  failure="$*"
+  complain "$failure"
   exit 1
 }
 

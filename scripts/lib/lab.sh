@@ -1,0 +1,145 @@
+# shellcheck shell=bash
+# The demo's machinery: a sandbox, relays in it, containers at the relays, and the end of them all. Everything that it
+# makes is named in $LAB or begins with $LAB_NAME, so that another run can remove it too. Needs common.sh.
+
+readonly LAB_NAME=arca-demo
+readonly LAB=/run/$LAB_NAME
+readonly SANDBOX=$LAB/sandbox
+readonly ARCA=$ROOT/dist/cli/arca.js
+readonly ARCA_RELAY=$ROOT/dist/cli/arca-relay.js
+readonly ARCA_TAP=$ROOT/build/Release/arca-tap
+
+# How long one step may take. A system call of the nested kernel costs 10 to 100 times more.
+if in_nested_kernel; then readonly PATIENCE=60; else readonly PATIENCE=15; fi
+
+declare -A events=() # of a relay: the descriptor on which its events arrive
+
+# Removes what a demo left whose script is dead. One that is up by --keep stays, and one that runs.
+claim_lab() {
+  if [[ -f $LAB/kept ]]; then die "a demo is up already; scripts/demo --stop ends it"; fi
+  if [[ -f $LAB/owner && -d /proc/$(<"$LAB/owner") ]]; then die "another demo runs, process $(<"$LAB/owner")"; fi
+  remove_lab
+  mkdir -m 700 "$LAB" "$LAB/pids"
+  echo $$ >"$LAB/owner"
+}
+
+# start_in_background NAME COMMAND...: its output goes to $LAB/NAME.log, and it outlives this script if it has to.
+start_in_background() {
+  local name=$1
+  shift
+  setsid "$@" </dev/null >"$LAB/$name.log" 2>&1 &
+  echo $! >"$LAB/pids/$name"
+  disown
+}
+
+start_sandbox() {
+  node "$ARCA" sandbox up --run-dir "$SANDBOX" --netns "$LAB_NAME" --datapath auto --timeout "$PATIENCE" >/dev/null
+  eval "$(node "$ARCA" sandbox env --run-dir "$SANDBOX")"
+}
+
+add_network() {
+  ovn-nbctl --timeout="$PATIENCE" ls-add "$1" -- set Logical_Switch "$1" external_ids:vlan_tag="$2"
+}
+
+# Unix sockets, or AF_VSOCK where the kernel has a loopback for it. Only looked at, never tried: a connection on a kernel
+# without a loopback could reach the machine's own host.
+choose_transport() {
+  if kernel_has vsock_loopback; then
+    transport=vsock
+    transport_reason="this kernel has a loopback for it"
+  else
+    transport=unix
+    transport_reason="no vsock_loopback in this kernel; scripts/demo --vm brings a kernel that has it"
+    if modinfo vsock_loopback >/dev/null 2>&1; then
+      transport_reason="vsock_loopback is not loaded; \`modprobe vsock_loopback\` makes the stream AF_VSOCK"
+    fi
+  fi
+}
+
+# start_relay NAME PORT NETWORK ADDRESS MAC
+start_relay() {
+  local name=$1 port=$2 network=$3 address=$4 mac=$5 listen fd
+  case $transport in
+    vsock) listen=(--port "$port" --peer-cid 1) ;;
+    unix) listen=(--listen "unix:$LAB/$name.sock" --tap "tap$port") ;;
+  esac
+  mkfifo "$LAB/$name.events"
+  exec {fd}<>"$LAB/$name.events"
+  events[$name]=$fd
+  start_in_background "relay-$name" ip netns exec "$LAB_NAME" node "$ARCA_RELAY" "${listen[@]}" --network "$network" \
+    --peer-address "$address/24" --peer-mac "$mac" --metrics "unix:$LAB/$name.status" \
+    --timeout "$PATIENCE" --notify-fd 3 3>"$LAB/$name.events"
+}
+
+# wait_for_event NAME EVENT
+wait_for_event() {
+  local name=$1 event=$2 line
+  while read -r -t "$PATIENCE" -u "${events[$name]}" line; do
+    case $line in
+      *"\"event\":\"$event\""*) return ;;
+      *'"event":"failed"'*) die "the relay of $name: $(sed 's/.*"message":"\([^"]*\)".*/\1/' <<<"$line")" ;;
+    esac
+  done
+  tail -n 20 "$LAB/relay-$name.log" >&2
+  die "the relay of $name was not $event within $PATIENCE s"
+}
+
+# start_container NAME PORT: a network namespace, and arca-tap as its uplink. Addresses come from the relay.
+start_container() {
+  local name=$1 port=$2 connect
+  case $transport in
+    vsock) connect=vsock:1:$port ;;
+    unix) connect=unix:$LAB/$name.sock ;;
+  esac
+  ip netns add "$LAB_NAME-$name"
+  # Without IPv6's own chatter a capture shows what was sent, and nothing else.
+  ip netns exec "$LAB_NAME-$name" sysctl -qew net.ipv6.conf.default.disable_ipv6=1
+  start_in_background "tap-$name" "$ARCA_TAP" --connect "$connect" --tap eth0 --netns "$LAB_NAME-$name"
+}
+
+# wait_until WHAT COMMAND...: looks again and again, for states of the kernel that tell nobody when they change.
+wait_until() {
+  local what=$1 deadline=$((SECONDS + PATIENCE))
+  shift
+  until "$@"; do
+    ((SECONDS < deadline)) || die "not within $PATIENCE s: $what"
+    sleep 0.05
+  done
+}
+
+# in_container NAME COMMAND...
+in_container() { ip netns exec "$LAB_NAME-$1" "${@:2}"; }
+
+container_has() { [[ $(ip -n "$LAB_NAME-$1" -br address show eth0 2>/dev/null) == *UP*"$2"* ]]; }
+
+# stop_by_pid_file FILE: ends a process that this demo, or one before, started.
+stop_by_pid_file() {
+  local pid
+  pid=$(<"$1")
+  # Its pid may be somebody else's by now.
+  if [[ -n $pid ]] && grep -qs -- "$LAB_NAME" "/proc/$pid/cmdline"; then
+    kill -TERM "$pid" 2>/dev/null || true
+    timeout "$PATIENCE" tail --pid="$pid" -s 0.05 -f /dev/null || kill -KILL "$pid" 2>/dev/null || true
+  fi
+  rm -f "$1"
+}
+
+# Ends and removes everything, in the order in which nothing is in use any more. Can be called at any time, and again.
+remove_lab() {
+  local pid_file netns
+  for pid_file in "$LAB"/pids/tap-* "$LAB"/pids/relay-* "$LAB"/pids/*; do
+    [[ ! -f $pid_file ]] || stop_by_pid_file "$pid_file"
+  done
+  if [[ -d $SANDBOX ]]; then node "$ARCA" sandbox down --run-dir "$SANDBOX" >/dev/null; fi
+  for netns in $(lab_namespaces); do ip netns delete "$netns"; done
+  rm -rf "$LAB"
+}
+
+lab_namespaces() { ip netns list | awk -v name="$LAB_NAME" '$1 == name || index($1, name "-") == 1 { print $1 }'; }
+
+# Prints what is still there of the demo.
+leftovers() {
+  lab_namespaces | sed 's/^/namespace /'
+  [[ ! -e $LAB ]] || echo "directory $LAB"
+  pgrep -af -- "$LAB/|$LAB_NAME-" | sed 's/^/process /' || true
+}

@@ -76,9 +76,13 @@ interface BridgeLookUp {
 /** Looks at database, flows and vswitchd at the same time, and reports what is wrong in that order. */
 async function lookAtBridge(lookUp: BridgeLookUp): Promise<FoundBridge> {
   const { places, bridge, tap, timeoutMs, signal, onChange } = lookUp;
-  const call = { timeoutMs, signal };
+  const noDatabase = new AbortController();
+  const call = { timeoutMs, signal: AbortSignal.any([signal, noDatabase.signal]) };
+  const openingSession = openOvsSession({ socketPath: places.socketPath, bridge, tap, onChange, timeoutMs, signal });
+  // That is the error then; and a vswitchd without its database keeps who asks for flows waiting until the deadline.
+  openingSession.catch(() => noDatabase.abort());
   const [session, flows, vswitchd] = await Promise.allSettled([
-    openOvsSession({ socketPath: places.socketPath, bridge, tap, onChange, ...call }),
+    openingSession,
     readFlows(places, bridge, call),
     connectVswitchd(places, call),
   ]);

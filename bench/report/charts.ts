@@ -139,7 +139,7 @@ const LABELLED: readonly (readonly [share: number, label: string])[] = [
 ];
 /** Fewer samples than this above a percentile say nothing about it. */
 const LEAST_ABOVE = 2;
-const PANEL = { top: 62, height: 250, left: 52, gap: 40 } as const;
+const PANEL = { top: 62, height: 250, left: 60, right: 24, gap: 40 } as const;
 
 interface Curve {
   readonly contender: string;
@@ -156,8 +156,8 @@ function latencyChart(measures: readonly MeasureInfo[], summary: Summary, order:
   const title = 'Round trip by percentile, µs (less is better)';
   const least = 10 ** Math.floor(Math.log10(Math.min(...all)));
   const most = 10 ** Math.ceil(Math.log10(Math.max(...all)));
-  const { top, height, left, gap } = PANEL;
-  const width = (WIDTH - left - gap * (panels.length - 1) - 10) / panels.length;
+  const { top, height, left, right, gap } = PANEL;
+  const width = (WIDTH - left - gap * (panels.length - 1) - right) / panels.length;
   const yOf = (us: number): number => top + height * (1 - Math.log10(us / least) / Math.log10(most / least));
   const parts = [text(0, 18, title, 't')];
   panels.forEach(({ measure, curves }, index) => {

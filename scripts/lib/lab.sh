@@ -112,24 +112,33 @@ in_container() { ip netns exec "$LAB_NAME-$1" "${@:2}"; }
 
 container_has() { [[ $(ip -n "$LAB_NAME-$1" -br address show eth0 2>/dev/null) == *UP*"$2"* ]]; }
 
-# stop_by_pid_file FILE: ends a process that this demo, or one before, started.
-stop_by_pid_file() {
-  local pid
-  pid=$(<"$1")
-  # Its pid may be somebody else's by now.
-  if [[ -n $pid ]] && grep -qs -- "$LAB_NAME" "/proc/$pid/cmdline"; then
-    kill -TERM "$pid" 2>/dev/null || true
-    timeout "$PATIENCE" tail --pid="$pid" -s 0.05 -f /dev/null || kill -KILL "$pid" 2>/dev/null || true
-  fi
-  rm -f "$1"
+# Whether the process lives and is one of ours: its pid may be somebody else's by now, and a zombie has no command line.
+is_ours() { grep -qs -- "$LAB_NAME" "/proc/$1/cmdline"; }
+
+# stop_by_pid_files FILE...: ends processes that this demo, or one before, started; all of them at the same time.
+stop_by_pid_files() {
+  local file pid deadline=$((SECONDS + PATIENCE)) pids=()
+  for file; do
+    pid=$(cat "$file" 2>/dev/null) || continue
+    if is_ours "$pid"; then
+      pids+=("$pid")
+      kill -TERM "$pid" 2>/dev/null || true
+    fi
+    rm -f "$file"
+  done
+  for pid in "${pids[@]}"; do
+    while is_ours "$pid"; do
+      ((SECONDS < deadline)) || kill -KILL "$pid" 2>/dev/null || true
+      sleep 0.05
+    done
+  done
 }
 
 # Ends and removes everything, in the order in which nothing is in use any more. Can be called at any time, and again.
 remove_lab() {
-  local pid_file netns
-  for pid_file in "$LAB"/pids/tap-* "$LAB"/pids/relay-* "$LAB"/pids/*; do
-    [[ ! -f $pid_file ]] || stop_by_pid_file "$pid_file"
-  done
+  local netns
+  stop_by_pid_files "$LAB"/pids/tap-*
+  stop_by_pid_files "$LAB"/pids/*
   if [[ -d $SANDBOX ]]; then node "$ARCA" sandbox down --run-dir "$SANDBOX" >/dev/null; fi
   for netns in $(lab_namespaces); do ip netns delete "$netns"; done
   rm -rf "$LAB"

@@ -367,6 +367,35 @@ describe('what somebody else does', () => {
     expect(await relay.stop()).toEqual(CLEAN_EXIT);
   });
 
+  it.each([
+    [
+      'takes the bridge over (fail_mode=secure) and gives it back',
+      'bridge-black-hole',
+      () => box.current.vsctl('set-fail-mode', 'br-int', 'secure'),
+      () => box.current.vsctl('set-fail-mode', 'br-int', 'standalone'),
+    ],
+    [
+      'sets the TAP down and up',
+      'tap-down',
+      (tap: string) => box.current.exec('ip', ['link', 'set', tap, 'down']),
+      (tap: string) => box.current.exec('ip', ['link', 'set', tap, 'up']),
+    ],
+  ] as const)('%s: degraded until then', async (_what, reason, harm, mend) => {
+    const relay = await start();
+    const container = await joined(relay);
+    await container.waitUntilPings(partner.address);
+    box.current.defer(async () => void (await box.current.vsctl('set-fail-mode', 'br-int', 'standalone')));
+    const since = relay.events.length;
+    await harm(relay.tap);
+    const degraded = await relay.waitFor('degraded', { since });
+    expect(degraded.reason).toBe(reason);
+    expect(relay.events.slice(since).map(({ event }) => event)).not.toContain('ready');
+    await mend(relay.tap);
+    await relay.waitFor('ready', { since });
+    await container.waitUntilPings(partner.address);
+    expect(await relay.stop()).toEqual(CLEAN_EXIT);
+  });
+
   it('deletes the TAP: the relay ends with its own code, and cleans up', async () => {
     const relay = await start();
     await joined(relay);

@@ -20,6 +20,8 @@
 #include <vector>
 
 #include "io/stream_socket.h"
+#include "record/checksum.h"
+#include "record/coalescer.h"
 #include "record/record_assembler.h"
 #include "record/virtio_net.h"
 #include "relay/stream_to_tap.h"
@@ -89,15 +91,48 @@ std::vector<uint8_t> make_frame(size_t size) {
   return frame;
 }
 
+// The number-th segment of a TCP flow over IPv4, full-sized, with timestamps and right checksums.
+std::vector<uint8_t> make_segment(uint32_t number) {
+  constexpr size_t kIpAt = 14;
+  constexpr size_t kTcpAt = kIpAt + 20;
+  constexpr size_t kPayload = 1448;
+  constexpr uint16_t kSize = 20 + 32 + kPayload;
+  std::vector<uint8_t> frame = make_frame(kIpAt + kSize);
+  uint8_t* ip = frame.data() + kIpAt;
+  uint8_t* tcp = frame.data() + kTcpAt;
+  const uint8_t ip_header[20] = {0x45, 0, 0,  0, 0, 0, 0x40, 0, 64, 6,
+                                 0,    0, 10, 0, 0, 1, 10,   0, 0,  2};
+  std::copy_n(ip_header, sizeof ip_header, ip);
+  store_be16(ip + 2, kSize);
+  store_be16(ip + 4, static_cast<uint16_t>(number));
+  store_be16(ip + 10, static_cast<uint16_t>(~checksum_fold(checksum_add(0, Bytes(ip, 20)))));
+  const uint8_t tcp_header[32] = {0x13, 0x89, 0x13, 0x8A, 0, 0, 0, 0, 0, 0, 0,
+                                  1,    0x80, 0x10, 1,    0, 0, 0, 0, 0, 1, 1,
+                                  8,    10,   0,    0,    0, 1, 0, 0, 0, 1};
+  std::copy_n(tcp_header, sizeof tcp_header, tcp);
+  store_be32(tcp + 4, number * kPayload);
+  const uint64_t pseudo = checksum_add(6 + 32 + kPayload, Bytes(ip + 12, 8));
+  store_be16(tcp + 16, static_cast<uint16_t>(
+                           ~checksum_fold(checksum_add(pseudo, Bytes(tcp, 32 + kPayload)))));
+  return frame;
+}
+
+void append_record(std::vector<uint8_t>& stream, const std::vector<uint8_t>& frame) {
+  uint8_t header[kRecordHeaderSize];
+  encode_record_header(RecordType::kFrame, frame.size(), header);
+  stream.insert(stream.end(), header, header + sizeof header);
+  stream.insert(stream.end(), frame.begin(), frame.end());
+}
+
 std::vector<uint8_t> make_records(size_t count, size_t frame_size) {
-  const std::vector<uint8_t> frame = make_frame(frame_size);
   std::vector<uint8_t> stream;
-  for (size_t i = 0; i < count; ++i) {
-    uint8_t header[kRecordHeaderSize];
-    encode_record_header(RecordType::kFrame, frame.size(), header);
-    stream.insert(stream.end(), header, header + sizeof header);
-    stream.insert(stream.end(), frame.begin(), frame.end());
-  }
+  for (size_t i = 0; i < count; ++i) append_record(stream, make_frame(frame_size));
+  return stream;
+}
+
+std::vector<uint8_t> make_segment_records(uint32_t count) {
+  std::vector<uint8_t> stream;
+  for (uint32_t i = 0; i < count; ++i) append_record(stream, make_segment(i));
   return stream;
 }
 
@@ -161,6 +196,28 @@ long long check_headers(size_t frames) {
   return timer.ns();
 }
 
+// A burst of segments of one flow becomes one train.
+long long coalesce(size_t frames) {
+  std::vector<std::vector<uint8_t>> segments;
+  for (uint32_t i = 0; i < kFramesPerTurn; ++i) segments.push_back(make_segment(i));
+  Coalescer coalescer;
+  size_t trains = 0;
+  const auto emit = [&trains](const Train& train) {
+    keep(train.pieces.data());
+    ++trains;
+  };
+  Timer timer;
+  size_t turns = 0;
+  for (size_t done = 0; done < frames; done += kFramesPerTurn, ++turns) {
+    timer.time([&] {
+      for (const std::vector<uint8_t>& segment : segments) coalescer.add(segment, emit);
+      coalescer.flush(emit);
+    });
+  }
+  if (trains != turns) die("segments were not joined");
+  return timer.ns();
+}
+
 void drain(int fd, std::vector<uint8_t>& scratch) {
   while (::read(fd, scratch.data(), scratch.size()) > 0) {
   }
@@ -199,16 +256,19 @@ class NoObserver final : public RecordObserver {
   void on_control(const Control&) override {}
 };
 
-long long pump_stream_to_tap(size_t frames, size_t frame_size) {
+// `records` holds kFramesPerTurn of them.
+long long pump_stream_to_tap(size_t frames, const std::vector<uint8_t>& records,
+                             Offloads deliverable = kOffloadNone) {
   SocketPair tap(SOCK_SEQPACKET);
   SocketPair stream(SOCK_STREAM);
-  const std::vector<uint8_t> records = make_records(kFramesPerTurn, frame_size);
 
   SocketPort port(tap.ours.get());
   StreamSocket socket(std::move(stream.ours));
   DirectionCounters counters;
   NoObserver observer;
-  StreamToTap pump(socket, port, ReceivePolicy{}, counters, observer);
+  ReceivePolicy policy;
+  policy.deliverable = deliverable;
+  StreamToTap pump(socket, port, policy, counters, observer);
   BurstBuffer buffer;
   std::vector<uint8_t> scratch(kSocketBuffer);
   Timer timer;
@@ -230,10 +290,18 @@ constexpr Case kCases[] = {
     {"parse-64", [](size_t frames) { return parse(frames, 64, 65536); }},
     {"parse-1514", [](size_t frames) { return parse(frames, 1514, 65536); }},
     {"check-header", [](size_t frames) { return check_headers(frames); }},
+    {"coalesce-1514", coalesce},
     {"tap-to-stream-64", [](size_t frames) { return pump_tap_to_stream(frames, 64); }},
     {"tap-to-stream-1514", [](size_t frames) { return pump_tap_to_stream(frames, 1514); }},
-    {"stream-to-tap-64", [](size_t frames) { return pump_stream_to_tap(frames, 64); }},
-    {"stream-to-tap-1514", [](size_t frames) { return pump_stream_to_tap(frames, 1514); }},
+    {"stream-to-tap-64",
+     [](size_t frames) { return pump_stream_to_tap(frames, make_records(kFramesPerTurn, 64)); }},
+    {"stream-to-tap-1514",
+     [](size_t frames) { return pump_stream_to_tap(frames, make_records(kFramesPerTurn, 1514)); }},
+    {"stream-to-tap-joined-1514",
+     [](size_t frames) {
+       return pump_stream_to_tap(frames, make_segment_records(kFramesPerTurn),
+                                 kOffloadChecksum | kOffloadTso4 | kOffloadTso6);
+     }},
 };
 
 }  // namespace

@@ -5,8 +5,8 @@
 //   measured
 //
 // Pumps run on socket pairs: SOCK_SEQPACKET stands for the TAP, since it keeps the bounds of frames
-// too, SOCK_STREAM for the stream. Filling and emptying them is not timed. Under callgrind, run
-// each case twice with different FRAMES: the difference is free of what start and end cost.
+// too, SOCK_STREAM for the stream. Filling and emptying them is not timed. Callgrind with
+// --collect-atstart=no counts the instructions of the same parts.
 
 #include <fcntl.h>
 #include <sys/socket.h>
@@ -26,6 +26,12 @@
 #include "record/virtio_net.h"
 #include "relay/stream_to_tap.h"
 #include "relay/tap_to_stream.h"
+
+#if __has_include(<valgrind/callgrind.h>)
+#include <valgrind/callgrind.h>
+#else
+#define CALLGRIND_TOGGLE_COLLECT
+#endif
 
 namespace arca::bench {
 namespace {
@@ -141,7 +147,9 @@ class Timer {
   template <typename Work>
   void time(Work work) {
     const Clock::time_point start = Clock::now();
+    CALLGRIND_TOGGLE_COLLECT;
     work();
+    CALLGRIND_TOGGLE_COLLECT;
     total_ += Clock::now() - start;
   }
   long long ns() const { return std::chrono::nanoseconds(total_).count(); }

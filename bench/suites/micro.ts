@@ -12,9 +12,7 @@ const CASE_MS = 60_000;
 const CALIBRATION_FRAMES = 4096;
 const TIMED_SECONDS = 0.25;
 const QUICK_TIMED_SECONDS = 0.05;
-/** Under callgrind each case runs with both: what start and end cost is in both, and the difference is free of it. */
-const FEW_FRAMES = 2048;
-const MANY_FRAMES = 6144;
+const COUNTED_FRAMES = 8192;
 
 /** Builds the program first; a core that does not build throws here. */
 export async function microStage(context: Context): Promise<Stage> {
@@ -49,6 +47,7 @@ function taskOf(context: Context, name: string, withCallgrind: boolean, instruct
       const metrics: Metrics = { nsPerFrame: await time(context, name, frames) };
       if (!withCallgrind) return { metrics };
       const counted = instructions.get(name) ?? (await countInstructions(context, name));
+      if (counted === undefined) return { metrics };
       instructions.set(name, counted);
       return { metrics: { ...metrics, instructionsPerFrame: counted } };
     },
@@ -62,17 +61,16 @@ async function time({ programs, signal, note }: Context, name: string, frames: n
   return result.ns / result.frames;
 }
 
-async function countInstructions(context: Context, name: string): Promise<number> {
-  const few = await totalInstructions(context, name, FEW_FRAMES);
-  const many = await totalInstructions(context, name, MANY_FRAMES);
-  return (many - few) / (MANY_FRAMES - FEW_FRAMES);
-}
-
-async function totalInstructions({ programs, signal, lab }: Context, name: string, frames: number): Promise<number> {
+/** Only of what is timed: the program switches counting on and off. */
+async function countInstructions({ programs, signal, lab, note }: Context, name: string): Promise<number | undefined> {
   const file = join(lab.directory, `callgrind.${name}`);
-  const args = ['--tool=callgrind', `--callgrind-out-file=${file}`, programs.micro, name, String(frames)];
+  const command = [programs.micro, name, String(COUNTED_FRAMES)];
+  const args = ['--tool=callgrind', '--collect-atstart=no', `--callgrind-out-file=${file}`, ...command];
+  note(`measure micro-${name} instructions`, [`valgrind ${args.join(' ')}`]);
   await run('valgrind', args, { timeoutMs: CASE_MS, signal });
   const match = /^(?:totals|summary): (\d+)/m.exec(await readFile(file, 'utf8'));
   if (!match) throw new BenchError(`no totals in what callgrind wrote for ${name}`);
-  return Number(match[1]);
+  const total = Number(match[1]);
+  // Built without valgrind's header: nothing was switched on.
+  return total > 0 ? total / COUNTED_FRAMES : undefined;
 }

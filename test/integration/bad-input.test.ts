@@ -2,16 +2,17 @@
  * What a relay can't start on: each with its own exit code, a message that names what is wrong and what mends it, and
  * nothing left behind, which useSandbox looks for after each test.
  */
-import { chmod, mkdir, rm, writeFile } from 'node:fs/promises';
+import { chmod, mkdir, readFile, rm, writeFile } from 'node:fs/promises';
 import { connect, createServer, type Socket } from 'node:net';
 import { join } from 'node:path';
 import { describe, expect, it } from 'vitest';
 import { ERROR_KINDS, type ErrorCode } from '../../src/errors.js';
+import { run } from '../../src/exec.js';
 import type { DaemonName } from '../../src/sandbox/sandbox.js';
 import { newEndpoint } from '../support/endpoint.js';
 import { type RelayStart, spawnRelay, startRelay } from '../support/relay.js';
 import { type TestSandbox, useSandbox } from '../support/sandbox.js';
-import { eventually, SLOWDOWN } from '../support/time.js';
+import { eventually, SLOWDOWN, scaled } from '../support/time.js';
 
 const NETWORK = 'net-a';
 const CLEAN_EXIT = { exitCode: 0, signal: null };
@@ -339,15 +340,18 @@ describe('the endpoint', () => {
     'is on vsock, which the kernel does not have (nested kernel only)',
     async () => {
       const sandbox = box.current;
-      const setAutoload = (program: string) => writeFile('/proc/sys/kernel/modprobe', program);
-      const transports = ['vsock_loopback', 'vmw_vsock_virtio_transport_common', 'vsock'];
+      const tool = (command: string, ...args: string[]) => run(command, args, { timeoutMs: scaled(5_000) });
+      const autoload = '/proc/sys/kernel/modprobe';
+      const modprobe = (await readFile(autoload, 'utf8')).trim();
       sandbox.defer(async () => {
-        await setAutoload('/sbin/modprobe');
-        await sandbox.exec('modprobe', ['vsock_loopback']);
+        await writeFile(autoload, modprobe);
+        await tool(modprobe, 'vsock_loopback');
       });
       // The kernel would load it again when somebody asks for a socket.
-      await setAutoload('/bin/false');
-      for (const module of transports) await sandbox.exec('rmmod', [module]);
+      await writeFile(autoload, '/bin/false');
+      const loaded = (await readFile('/proc/modules', 'utf8')).split('\n').map((line) => line.split(' ')[0] ?? '');
+      // The file lists the users of a module before the module.
+      for (const module of loaded.filter((name) => name.includes('vsock'))) await tool('rmmod', module);
       const refused = await refusal('vsock-missing', { network: NETWORK, endpoint: newEndpoint(sandbox, 'vsock') });
       expectNamed(refused, 'vsock', 'modprobe vhost_vsock');
     },

@@ -25,7 +25,7 @@ import { switchMissing } from './suites/ovs.js';
 import { onlyMeasures, type Stage, wanted } from './suites/stage.js';
 import { startStage } from './suites/start.js';
 import { hasKernelDatapath, KERNEL_DATAPATH_MISSING, switchStages } from './suites/switch.js';
-import { judgeNoise, present, summarize } from './summary.js';
+import { describeNoise, judgeNoise, present, summarize } from './summary.js';
 
 const NOT_ASKED = 'not asked for';
 
@@ -162,6 +162,10 @@ async function plan(context: Context, options: Options, contenders: readonly Con
     (measure) => asked.includes(measure) && (chosen?.includes(measure.id) ?? true),
   );
   add(linkStages(context, contenders, linkMeasures));
+  for (const { name, mostMtu = Number.POSITIVE_INFINITY } of contenders) {
+    const above = stages.flatMap(({ mtu = 0 }) => (mtu > mostMtu ? [mtu] : []));
+    if (above.length > 0) notes.push(`${name}: not measured with MTU ${above.join(', ')}: it carries no such frames`);
+  }
   if (isAsked('switch') || isAsked('start')) {
     const missing = await switchMissing(context);
     if (missing !== undefined) notes.push(`switch and start: not measured: ${missing}`);
@@ -221,9 +225,7 @@ async function print({ results, summary, noise, rows, order }: Report, options: 
     for (const error of errors) console.log(`${contender} failed in ${measure}: ${error.split('\n', 1)[0]}`);
   }
   for (const note of results.notes) console.log(note);
-  for (const { measure, contender, spread } of noise.sources) {
-    console.log(`noise: ${contender} spread over ${(spread * 100).toFixed(0)} % of its median in ${measure}`);
-  }
+  for (const source of noise.sources) console.log(describeNoise(source));
   if (noise.tooNoisy) console.log(`TOO NOISY FOR A CONCLUSION: ${noise.reasons.join('; ')}`);
   console.log(`results: ${base}.json and .html`);
 }

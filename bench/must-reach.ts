@@ -242,7 +242,9 @@ function valuesOf(samples: readonly Sample[], { terms, combine }: Pledge): numbe
 }
 
 function verdictOf({ better, floor, aim, terms }: Pledge, value: number, noise: Noise): Verdict {
-  const isNoisy = noise.sources.some((source) => terms.some(({ measure }) => measure === source.measure));
+  const isNoisy = terms.some(({ measure, metric }) =>
+    noise.sources.some((source) => source.measure === measure && source.metric === metric),
+  );
   if (noise.tooNoisy || isNoisy) return 'too noisy';
   const holds = (bound: number): boolean => (better === 'more' ? value >= bound : value <= bound);
   if (!holds(floor)) return 'missed';

@@ -96,18 +96,27 @@ const FOREIGN_CPU_THRESHOLD = 0.05;
 const LEAST_ROUNDS = 3;
 /** If this one varies, the machine does. */
 const CORE_MEASURE = 'tcp1-ab-1500';
+const CORE_METRIC: Metric = 'gbps';
+
+/** Beside each measure's primary metric: what a verdict may rest on. */
+const ALSO_JUDGED: readonly Metric[] = ['cpuSecondsPerGb', 'p99Us'];
+
+function noiseOf(summary: Summary, measure: string, contender: string, metric: Metric): NoiseSource | undefined {
+  const found = summary.cell(measure, contender)?.metrics[metric];
+  if (found === undefined || found.count < LEAST_ROUNDS) return undefined;
+  const spread = relativeSpread(found);
+  const threshold = METRICS[metric].noisySpread;
+  return spread > threshold ? { measure, contender, metric, spread, threshold } : undefined;
+}
 
 export function judgeNoise(samples: readonly Sample[], measures: readonly MeasureInfo[], rounds: number): Noise {
   const summary = summarize(samples);
   const sources: NoiseSource[] = [];
   for (const { id, primary } of measures) {
     for (const contender of REFERENCES) {
-      const spread = summary.cell(id, contender)?.metrics[primary];
-      if (spread === undefined || spread.count < LEAST_ROUNDS) continue;
-      const threshold = METRICS[primary].noisySpread;
-      const relative = relativeSpread(spread);
-      if (relative > threshold) {
-        sources.push({ measure: id, contender, metric: primary, spread: relative, threshold });
+      for (const metric of new Set([primary, ...ALSO_JUDGED])) {
+        const source = noiseOf(summary, id, contender, metric);
+        if (source) sources.push(source);
       }
     }
   }
@@ -120,8 +129,8 @@ export function judgeNoise(samples: readonly Sample[], measures: readonly Measur
       `other processes had ${percent(foreignCpuShare)} of the CPUs (at most ${percent(FOREIGN_CPU_THRESHOLD)})`,
     );
   }
-  for (const { measure, contender, spread, threshold } of sources) {
-    if (measure === CORE_MEASURE) {
+  for (const { measure, contender, metric, spread, threshold } of sources) {
+    if (measure === CORE_MEASURE && metric === CORE_METRIC) {
       reasons.push(
         `${contender} spread over ${percent(spread)} of its median in ${measure} (at most ${percent(threshold)})`,
       );
@@ -135,6 +144,12 @@ export function judgeNoise(samples: readonly Sample[], measures: readonly Measur
     tooNoisy: reasons.length > 0,
     reasons,
   };
+}
+
+/** For people: `noise: veth spread over 30 % of its median in tcp1-ab-1500 (throughput)`. */
+export function describeNoise({ contender, measure, metric, spread }: NoiseSource): string {
+  const percent = (spread * 100).toFixed(0);
+  return `noise: ${contender} spread over ${percent} % of its median in ${measure} (${METRICS[metric].title})`;
 }
 
 /** Contenders that have a sample, in the order of the list. */

@@ -8,6 +8,8 @@ import { until } from '../until.js';
 export interface Contender {
   readonly name: string;
   readonly description: string;
+  /** It carries no larger frames; undefined: as large as a TAP's. */
+  readonly mostMtu?: number;
   /** Why it can't run here and what would make it; undefined when it can. */
   missing(context: Context): Promise<string | undefined>;
   /**

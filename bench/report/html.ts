@@ -1,7 +1,7 @@
 /** The whole run as one page that needs nothing else. Pure. */
 import type { Results } from '../model.js';
 import type { Row } from '../must-reach.js';
-import type { Noise, Summary } from '../summary.js';
+import { describeNoise, type Noise, type Summary } from '../summary.js';
 import type { Chart } from './charts.js';
 import { escapeXml } from './svg.js';
 import { measureTables, mustReachTable, type Table } from './tables.js';
@@ -82,13 +82,7 @@ function renderContenders({ contenders }: Results): string {
 }
 
 function renderNotes({ notes }: Results, { sources }: Noise): string {
-  const lines = [
-    ...notes,
-    ...sources.map(
-      ({ contender, measure, spread }) =>
-        `noise: ${contender} spread over ${(spread * 100).toFixed(0)} % of its median in ${measure}`,
-    ),
-  ];
+  const lines = [...notes, ...sources.map(describeNoise)];
   if (lines.length === 0) return '';
   return `<h2>Not measured, and noise</h2><ul>${lines.map((one) => `<li>${escapeXml(one)}</li>`).join('')}</ul>`;
 }

@@ -57,7 +57,10 @@ export function runTcp(flows: number, way: Way): LinkRun {
     const metrics: Metrics = {
       gbps: result.bitsPerSecond / 1e9,
       retransmits: result.retransmits,
-      ...(link.processIds.length > 0 && cpuMetrics(cpu, result.bytes, frames)),
+      ...(link.processIds.length > 0 && {
+        cpuSecondsPerGb: cpu / (result.bytes / 1e9),
+        cpuUsPerFrame: (cpu * 1e6) / frames,
+      }),
     };
     return { metrics };
   };
@@ -84,14 +87,10 @@ export function runUdp(sizeBytes: number): LinkRun {
       kpps: result.delivered / result.seconds / 1e3,
       gbps: result.bitsPerSecond / 1e9,
       lossPercent: (100 * result.lost) / (result.lost + result.delivered),
-      ...(link.processIds.length > 0 && cpuMetrics(cpu, result.bytes, result.delivered)),
+      ...(link.processIds.length > 0 && { cpuUsPerFrame: (cpu * 1e6) / result.delivered }),
     };
     return { metrics };
   };
-}
-
-function cpuMetrics(seconds: number, bytes: number, frames: number): Metrics {
-  return { cpuSecondsPerGb: seconds / (bytes / 1e9), cpuUsPerFrame: (seconds * 1e6) / frames };
 }
 
 function roundTrip(load: boolean, quick: readonly string[]): LinkMeasure {
@@ -175,6 +174,7 @@ export function linkStages(
     return {
       name: `links, MTU ${mtu}`,
       measures: here,
+      mtu,
       open: () => openLinks(context, contenders, here, mtu),
     };
   });
@@ -193,7 +193,9 @@ export async function openLinks(
   measures: readonly LinkMeasure[],
   mtu: number,
 ): Promise<OpenStage> {
-  const running = contenders.filter((one) => measures.some((measure) => takesPart(context, measure, one.name)));
+  const running = contenders.filter(
+    ({ name, mostMtu = mtu }) => mostMtu >= mtu && measures.some((measure) => takesPart(context, measure, name)),
+  );
   const links = new Map<string, Link>();
   const failures = new Map<string, string>();
   for (const contender of running) {

@@ -21,6 +21,8 @@ export interface OpenStage {
 export interface Stage {
   readonly name: string;
   readonly measures: readonly MeasureInfo[];
+  /** Of a stage of links. */
+  readonly mtu?: number;
   /** Opened anew in each round. */
   open(): Promise<OpenStage>;
 }

@@ -1,26 +1,9 @@
 /** Ethernet frames sent and captured inside a network namespace, by test/tools/frame_tool.cc. */
-import { mkdirSync, renameSync, statSync } from 'node:fs';
-import { fileURLToPath } from 'node:url';
 import { run } from '../../src/exec.js';
 import { type Background, startInBackground } from './background.js';
 import type { TestSandbox } from './sandbox.js';
 import { scaled } from './time.js';
-
-const SOURCE = fileURLToPath(new URL('../tools/frame_tool.cc', import.meta.url));
-const FOLDER = fileURLToPath(new URL('../../build/test-tools/', import.meta.url));
-const PROGRAM = `${FOLDER}frame-tool`;
-
-/** Builds it if it is missing or older than its source. Two test runs at once do not disturb each other. */
-export async function buildFrameTool(): Promise<void> {
-  const builtAt = statSync(PROGRAM, { throwIfNoEntry: false })?.mtimeMs ?? 0;
-  if (builtAt >= statSync(SOURCE).mtimeMs) return;
-  mkdirSync(FOLDER, { recursive: true });
-  const built = `${PROGRAM}.${process.pid}`;
-  await run('g++', ['-std=c++20', '-O1', '-Wall', '-Wextra', '-Werror', '-o', built, SOURCE], {
-    timeoutMs: scaled(60_000),
-  });
-  renameSync(built, PROGRAM);
-}
+import { FRAME_TOOL } from './tools.js';
 
 export const BROADCAST = 'ff:ff:ff:ff:ff:ff';
 /** Local experimental EtherType 2 (IEEE 802); type 1 is HELLO's. */
@@ -78,7 +61,7 @@ export async function sendFrames(
   { count = 1, intervalUs = 0 }: SendOptions = {},
 ): Promise<void> {
   const args = ['send', device, ...frames, '--count', String(count), '--interval-us', String(intervalUs)];
-  await run('ip', ['netns', 'exec', netns, PROGRAM, ...args], {
+  await run('ip', ['netns', 'exec', netns, FRAME_TOOL, ...args], {
     timeoutMs: scaled(10_000) + (2 * count * frames.length * intervalUs) / 1000,
   });
 }
@@ -92,7 +75,7 @@ export function keepSending(
   intervalUs = 1000,
 ): Background {
   const args = ['send', device, ...frames, '--count', '1000000000', '--interval-us', String(intervalUs)];
-  const sending = startInBackground('ip', ['netns', 'exec', netns, PROGRAM, ...args]);
+  const sending = startInBackground('ip', ['netns', 'exec', netns, FRAME_TOOL, ...args]);
   sandbox.defer(sending.destroy);
   return sending;
 }
@@ -101,7 +84,7 @@ export function keepSending(
 export async function capture(sandbox: TestSandbox, netns: string, device: string, match: string): Promise<Capture> {
   const limitMs = scaled(120_000);
   const args = ['listen', device, '--match', match, '--timeout', String(limitMs)];
-  const listening = startInBackground('ip', ['netns', 'exec', netns, PROGRAM, ...args]);
+  const listening = startInBackground('ip', ['netns', 'exec', netns, FRAME_TOOL, ...args]);
   sandbox.defer(listening.destroy);
   await listening.stdout.waitFor(/^listening$/);
   const frames = (): readonly string[] => listening.stdout.all.slice(1);

@@ -2,9 +2,9 @@
 import { existsSync } from 'node:fs';
 import { TAP_PROGRAM } from './container.js';
 import { testTransport } from './endpoint.js';
-import { buildFrameTool } from './frames.js';
 import { RELAY_PROGRAM } from './relay.js';
 import { sweepDeadSandboxes, testDatapath } from './sandbox.js';
+import { buildTools } from './tools.js';
 
 export default async function setUp(): Promise<void> {
   testTransport();
@@ -13,6 +13,6 @@ export default async function setUp(): Promise<void> {
   for (const program of [RELAY_PROGRAM, TAP_PROGRAM]) {
     if (!existsSync(program)) throw new Error(`${program} is not built: npm run build`);
   }
-  await buildFrameTool();
+  await buildTools();
   await sweepDeadSandboxes();
 }

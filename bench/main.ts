@@ -106,12 +106,8 @@ async function bench(
     infos.push({ name, description, ...(missing !== undefined && { missing }) });
     if (missing === undefined) running.push(contender);
   }
-  const { stages, notes } = await plan(context, options, running);
-  checkNames(
-    'measure of these suites',
-    options.measures,
-    stages.flatMap(({ measures }) => measures.map(({ id }) => id)),
-  );
+  const { stages, notes, known } = await plan(context, options, running);
+  checkNames('measure of these suites', options.measures, known);
   if (options.list) {
     printList(infos, stages);
     return EXIT.done;
@@ -146,6 +142,8 @@ interface Plan {
   readonly stages: readonly Stage[];
   /** What can't be measured, and why. */
   readonly notes: string[];
+  /** Every measure of the suites that are asked for. */
+  readonly known: readonly string[];
 }
 
 /** In the order of a round. */
@@ -154,7 +152,9 @@ async function plan(context: Context, options: Options, contenders: readonly Con
   const notes: string[] = [];
   const isAsked = (suite: SuiteName): boolean => options.suites.includes(suite);
   const chosen = options.measures;
+  const known = new Set<string>();
   const add = (more: readonly Stage[]): void => {
+    for (const { measures } of more) for (const { id } of measures) known.add(id);
     stages.push(...more.map((stage) => onlyMeasures(stage, chosen)).filter(({ measures }) => measures.length > 0));
   };
   const asked = wanted(LINK_MEASURES, options.suites);
@@ -188,7 +188,8 @@ async function plan(context: Context, options: Options, contenders: readonly Con
       notes.push(`micro: not measured: ${messageOf(error)}`);
     }
   }
-  return { stages, notes };
+  for (const { id } of asked) known.add(id);
+  return { stages, notes, known: [...known] };
 }
 
 async function report(context: Context, options: Options, results: Results): Promise<number> {

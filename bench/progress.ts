@@ -10,7 +10,7 @@ export function createProgress(stream: NodeJS.WriteStream = process.stderr): Pro
   const startMs = performance.now();
   let stageName = '';
   const write = (text: string): void => {
-    stream.write(`\r\x1b[2K${text.slice(0, (stream.columns ?? 80) - 1)}`);
+    stream.write(`\r\x1b[2K${text.slice(0, (stream.columns || 80) - 1)}`);
   };
   return {
     stage(name) {

@@ -8,7 +8,7 @@ import { type Context, canRun, programsOf } from './context.js';
 import { BenchError, EXIT, messageOf } from './errors.js';
 import { openLab } from './lab.js';
 import { describeMachine } from './machine.js';
-import type { ContenderInfo, Results, SuiteName } from './model.js';
+import { type ContenderInfo, type Results, SUITES, type SuiteName } from './model.js';
 import { judge } from './must-reach.js';
 import { checkNames, type Options, readOptions } from './options.js';
 import { findRoot } from './paths.js';
@@ -19,10 +19,10 @@ import { type Report, renderHtml } from './report/html.js';
 import { comparisonTable, measureTables, mustReachTable, renderMarkdown, renderText } from './report/tables.js';
 import { runRounds } from './runner.js';
 import { densityMissing, densityStages } from './suites/density.js';
-import { LINK_MEASURES, linkStages } from './suites/links.js';
+import { LINK_MEASURES, type LinkMeasure, linkStages, QUICK_CONTENDERS } from './suites/links.js';
 import { microStage } from './suites/micro.js';
 import { switchMissing } from './suites/ovs.js';
-import { onlyMeasures, type Stage, wanted } from './suites/stage.js';
+import { isWanted, onlyMeasures, type Stage } from './suites/stage.js';
 import { startStage } from './suites/start.js';
 import { hasKernelDatapath, KERNEL_DATAPATH_MISSING, switchStages } from './suites/switch.js';
 import { describeNoise, judgeNoise, present, summarize } from './summary.js';
@@ -113,6 +113,7 @@ async function bench(
     return EXIT.done;
   }
 
+  if (stages.length === 0) throw new BenchError(['nothing to measure', ...notes].join('\n'));
   const machine = await describeMachine(context.root);
   const progress = createProgress();
   const samples = await runRounds(context, stages, options.rounds, progress, (note) => notes.push(note));
@@ -157,11 +158,10 @@ async function plan(context: Context, options: Options, contenders: readonly Con
     for (const { measures } of more) for (const { id } of measures) known.add(id);
     stages.push(...more.map((stage) => onlyMeasures(stage, chosen)).filter(({ measures }) => measures.length > 0));
   };
-  const asked = wanted(LINK_MEASURES, options.suites);
-  const linkMeasures = LINK_MEASURES.filter(
-    (measure) => asked.includes(measure) && (chosen?.includes(measure.id) ?? true),
-  );
-  add(linkStages(context, contenders, linkMeasures));
+  const asked = LINK_MEASURES.filter((measure) => isWanted(measure, options.suites));
+  const linkMeasures = asked.filter(({ id }) => chosen?.includes(id) ?? true);
+  const named = context.quick ? linkMeasures.map((measure) => asNamed(measure, options)) : linkMeasures;
+  add(linkStages(context, contenders, named));
   for (const { name, mostMtu = Number.POSITIVE_INFINITY } of contenders) {
     const above = stages.flatMap(({ mtu = 0 }) => (mtu > mostMtu ? [mtu] : []));
     if (above.length > 0) notes.push(`${name}: not measured with MTU ${above.join(', ')}: it carries no such frames`);
@@ -218,7 +218,12 @@ async function print({ results, summary, noise, rows, order }: Report, options: 
     const before = JSON.parse(await readFile(options.against, 'utf8')) as Results;
     console.log(`${renderText(comparisonTable(results, summarize(before.samples), summary))}\n`);
   }
-  console.log(`${renderText(mustReachTable(rows))}\n`);
+  // Whoever asked for a part is not told of the rest row by row; the report and the JSON have all of it.
+  const isWhole = options.suites.length === SUITES.length && options.measures === undefined;
+  const shown = isWhole ? rows : rows.filter(({ verdict }) => verdict !== 'not measured');
+  if (shown.length > 0) console.log(`${renderText(mustReachTable(shown))}\n`);
+  if (shown.length < rows.length)
+    console.log(`must reach: ${rows.length - shown.length} of ${rows.length} not measured`);
   for (const { name, missing } of results.contenders) {
     if (missing !== undefined && missing !== NOT_ASKED) console.log(`${name} did not run: ${missing}`);
   }
@@ -245,6 +250,12 @@ async function writeDocs({ root }: Context, { charts, rows, results, noise }: Re
   const command = ['npm run bench --', ...options.commandLine].join(' ');
   const page = `# Must reach\n\n\`${command}\`: ${options.rounds} rounds, on ${where}.\n\n${renderMarkdown(mustReachTable(rows))}\n`;
   await writeFile(join(directory, 'must-reach.md'), page);
+}
+
+/** What was named is measured, also with --quick. */
+function asNamed(measure: LinkMeasure, { contenders, measures }: Options): LinkMeasure {
+  const quick = measure.quick ?? (measures ? QUICK_CONTENDERS : undefined);
+  return quick ? { ...measure, quick: contenders ?? quick } : measure;
 }
 
 function printList(contenders: readonly ContenderInfo[], stages: readonly Stage[]): void {

@@ -27,9 +27,9 @@ export interface Stage {
   open(): Promise<OpenStage>;
 }
 
-/** What one of `suites` asks for. */
-export function wanted(measures: readonly MeasureInfo[], suites: readonly SuiteName[]): readonly MeasureInfo[] {
-  return measures.filter((measure) => measure.suites.some((suite) => suites.includes(suite)));
+/** Whether one of `suites` asks for it. */
+export function isWanted(measure: MeasureInfo, suites: readonly SuiteName[]): boolean {
+  return measure.suites.some((suite) => suites.includes(suite));
 }
 
 /** The same stage with these measures only; undefined: all of them. */

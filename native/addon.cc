@@ -606,7 +606,8 @@ Napi::Value RelayWrap::dial(const Napi::CallbackInfo& info) {
   const Napi::Env env = info.Env();
   if (!check_open(env)) return env.Undefined();
   const std::optional<Endpoint> endpoint = read_endpoint(env, info[0]);
-  if (endpoint) relay_->dial(*endpoint);
+  if (!endpoint) return env.Undefined();
+  if (Status status = relay_->dial(*endpoint); !status.ok()) throw_error(env, status.error());
   return env.Undefined();
 }
 

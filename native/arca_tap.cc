@@ -532,13 +532,11 @@ int run(const Arguments& arguments) {
   Reporter reporter(arguments, *interface, finished.get());
   Relay relay(*engine.value(), std::move(*tap), relay_options(arguments), reporter);
   reporter.set_relay(&relay);
-  if (arguments.listen) {
-    if (Status status = relay.listen(*arguments.listen); !status.ok()) {
-      engine.value()->stop();
-      return failure(status.error(), "can't listen on " + format_endpoint(*arguments.listen));
-    }
-  } else {
-    relay.dial(*arguments.connect);
+  const Status started =
+      arguments.listen ? relay.listen(*arguments.listen) : relay.dial(*arguments.connect);
+  if (!started.ok()) {
+    engine.value()->stop();
+    return failure(started.error(), "can't listen on " + format_endpoint(*arguments.listen));
   }
 
   signals.value().wait(finished.get());

@@ -1,5 +1,6 @@
 #include "relay/link.h"
 
+#include <fcntl.h>
 #include <sys/random.h>
 
 #include <algorithm>
@@ -74,23 +75,24 @@ LinkEnd LinkEnd::of_breach(Breach breach) {
   return end;
 }
 
-// TAP to stream, on the home worker. The TAP is watched edge-triggered: while the stream is full
-// its readiness must not wake anybody, and a turn always ends with an empty TAP, a full stream, or
-// the wish for another turn. The stream is watched only while it is full.
+// TAP to stream, on the home worker. The relay watches the TAP, edge-triggered: while the stream is
+// full its readiness must not wake anybody, and a turn always ends with an empty TAP, a full
+// stream, or the wish for another turn. The stream is watched only while it is full.
 class Link::Sender final : public EventHandler, public Runnable {
  public:
   Sender(Link& link, TapDevice& tap, DirectionCounters& counters)
-      : link_(link), tap_(tap), pump_(tap, link.stream_, counters) {}
+      : link_(link), pump_(tap, link.stream_, counters) {}
 
   TapToStream& pump() { return pump_; }
 
   Status start() {
     EventLoop& loop = link_.home_.loop();
-    if (Status status = loop.add(tap_.fd(), EPOLLIN | EPOLLET, this); !status.ok()) return status;
-    if (Status status = loop.add(link_.stream_.fd(), EPOLLONESHOT, this); !status.ok()) {
-      loop.remove(tap_.fd(), this);
-      return status;
+    // An epoll takes a descriptor once: where the receiver has the same worker, we watch a copy.
+    if (&link_.home_ == &link_.other_) {
+      copy_.reset(::fcntl(link_.stream_.fd(), F_DUPFD_CLOEXEC, 0));
+      if (!copy_) return last_error("fcntl(F_DUPFD_CLOEXEC)");
     }
+    if (Status status = loop.add(stream_fd(), EPOLLONESHOT, this); !status.ok()) return status;
     running_ = true;
     loop.run_soon(this);
     return Done{};
@@ -99,8 +101,7 @@ class Link::Sender final : public EventHandler, public Runnable {
   void stop() {
     if (!std::exchange(running_, false)) return;
     EventLoop& loop = link_.home_.loop();
-    loop.remove(tap_.fd(), this);
-    loop.remove(link_.stream_.fd(), this);
+    loop.remove(stream_fd(), this);
     loop.forget(this);
   }
 
@@ -117,8 +118,7 @@ class Link::Sender final : public EventHandler, public Runnable {
         link_.home_.loop().run_soon(this);
         break;
       case SendProgress::kBlocked:
-        if (Status status =
-                link_.home_.loop().modify(link_.stream_.fd(), EPOLLOUT | EPOLLONESHOT, this);
+        if (Status status = link_.home_.loop().modify(stream_fd(), EPOLLOUT | EPOLLONESHOT, this);
             !status.ok()) {
           link_.end(LinkEnd::of_errno(LinkEnd::Kind::kReset, status.error().code));
         }
@@ -132,8 +132,10 @@ class Link::Sender final : public EventHandler, public Runnable {
     }
   }
 
+  int stream_fd() const { return copy_ ? copy_.get() : link_.stream_.fd(); }
+
   Link& link_;
-  TapDevice& tap_;
+  UniqueFd copy_;
   TapToStream pump_;
   bool running_ = false;
 };
@@ -227,6 +229,8 @@ void Link::start() {
   other_.loop().post([receiver = receiver_.get()] { receiver->start(); });
 }
 
+void Link::on_tap_ready() { sender_->run_again(); }
+
 void Link::set_mtu(size_t mtu) {
   SendPolicy policy = sender_->pump().policy();
   policy.expected_frame = expected_frame(mtu);
@@ -301,6 +305,7 @@ void Link::take_hello(const Hello& hello) {
   agree();
   become_known();
   observer_.on_hello(hello, agreement_);
+  if (std::exchange(hello_due_, false)) say_hello();
 }
 
 // What this end sends from now on, given what the peer said last.
@@ -346,7 +351,9 @@ void Link::set_offloads(Offloads offloads) {
 }
 
 void Link::say_hello() {
-  if (ended_ || closing_ || agreement_.plain) return;
+  if (ended_ || closing_) return;
+  hello_due_ = agreement_.plain;
+  if (hello_due_) return;
   sender_->pump().queue_hello(encode_hello(hello_));
   sender_->run_again();
 }

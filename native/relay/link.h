@@ -94,6 +94,8 @@ class Link final : private RecordObserver {
 
   // Home thread.
   void set_mtu(size_t mtu);
+  // Home thread. The TAP has something to read; its owner watches it, edge-triggered.
+  void on_tap_ready();
   // Home thread. What is behind the TAP takes these from now on: tells the peer, and follows.
   void set_offloads(Offloads offloads);
 
@@ -140,6 +142,7 @@ class Link final : private RecordObserver {
   bool known_ = false;
   bool ended_ = false;
   bool closing_ = false;
+  bool hello_due_ = false;  // ours changed while the peer was plain
   EventLoop::TimerId known_timer_ = 0;
   EventLoop::TimerId mail_timer_ = 0;
   EventLoop::Clock::time_point next_mail_at_;

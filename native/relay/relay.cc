@@ -131,6 +131,32 @@ class Relay::Dialler final : public EventHandler {
   int last_error_ = 0;
 };
 
+// The TAP's readiness for the link, and its loss for the relay: also while there is no peer, or one
+// that does not read. Edge-triggered, so that a TAP that nobody reads wakes nobody.
+class Relay::TapWatch final : public EventHandler {
+ public:
+  TapWatch(Relay& relay, int tap) : relay_(relay), tap_(tap) {}
+  ~TapWatch() { relay_.loop().remove(tap_, this); }
+
+  // Home thread.
+  void start() {
+    const Status status = relay_.loop().add(tap_, EPOLLIN | EPOLLET, this);
+    if (!status.ok()) relay_.lose_tap(status.error().code);
+  }
+
+  void on_events(uint32_t events) override {
+    if ((events & EPOLLERR) != 0) {
+      relay_.on_tap_deleted();
+    } else if (relay_.link_) {
+      relay_.link_->on_tap_ready();
+    }
+  }
+
+ private:
+  Relay& relay_;
+  const int tap_;
+};
+
 Relay::Relay(Engine& engine, TapInterface interface, const RelayOptions& options,
              RelayObserver& observer)
     : Relay(engine.place(), std::move(interface), options, observer) {}
@@ -143,11 +169,15 @@ Relay::Relay(Engine::Placement placement, TapInterface interface, const RelayOpt
       netlink_(std::move(interface.netlink)),
       index_(interface.index),
       options_(options),
-      observer_(observer) {}
+      observer_(observer),
+      tap_watch_(std::make_unique<TapWatch>(*this, tap_->fd())) {
+  loop().post([this] { tap_watch_->start(); });
+}
 
 Relay::~Relay() = default;
 
 Status Relay::listen(const Endpoint& endpoint) {
+  if (serving_) return Error{"listen", EALREADY};
   Result<Listener> listener = Listener::open(endpoint);
   if (!listener.ok()) return listener.error();
   auto acceptor = std::make_unique<Acceptor>(*this, std::move(listener.value()));
@@ -158,14 +188,18 @@ Status Relay::listen(const Endpoint& endpoint) {
   });
   if (!posted) return Error{"listen", ESHUTDOWN};
   acceptor.release();
+  serving_ = true;
   return Done{};
 }
 
-void Relay::dial(const Endpoint& endpoint) {
+Status Relay::dial(const Endpoint& endpoint) {
+  if (serving_) return Error{"dial", EALREADY};
   loop().post([this, endpoint] {
     dialler_ = std::make_unique<Dialler>(*this, endpoint);
     dialler_->start();
   });
+  serving_ = true;
+  return Done{};
 }
 
 void Relay::set_offloads(Offloads offloads) {
@@ -202,7 +236,8 @@ void Relay::take_accepted(UniqueFd fd, const Peer& peer) {
     observer_.on_peer_refused(peer, Refusal::kCidNotAllowed);
     return;
   }
-  if (link_ && !link_closing_ && !options_.replace_second_peer) {
+  const bool taken = link_ && (!link_closing_ || successor_);
+  if (taken && !options_.replace_second_peer) {
     counters_.refused_busy.add();
     observer_.on_peer_refused(peer, Refusal::kBusy);
     return;
@@ -261,6 +296,8 @@ void Relay::on_closed() {
     return;
   }
   if (tap_lost_) return;
+  // A plain peer may be next: the kernel must segment for it again.
+  set_tap_offloads(kOffloadNone);
   if (successor_) {
     Waiting next = std::move(*successor_);
     successor_.reset();
@@ -268,10 +305,7 @@ void Relay::on_closed() {
     return;
   }
   set_carrier(false);
-  // A plain peer may be next: the kernel must segment for it again.
-  set_tap_offloads(kOffloadNone);
-  if (tap_lost_) return;
-  if (!dialler_) return;
+  if (tap_lost_ || !dialler_) return;
   if (options_.dial_once) {
     observer_.on_dial_failed({"link", ECONNRESET});
   } else {
@@ -294,7 +328,16 @@ void Relay::lose_tap(int error) {
   observer_.on_tap_lost(error);
 }
 
+void Relay::on_tap_deleted() {
+  if (link_ && !link_closing_) {
+    link_->end(LinkEnd::of_errno(LinkEnd::Kind::kTapLost, EBADFD));
+  } else {
+    lose_tap(EBADFD);
+  }
+}
+
 void Relay::finish_close() {
+  tap_watch_.reset();
   tap_.reset();
   // The caller may destroy the relay as soon as it hears of it.
   const std::function<void()> closed = std::move(closed_);

@@ -56,9 +56,9 @@ class Relay final : public LinkObserver {
   Relay(const Relay&) = delete;
   Relay& operator=(const Relay&) = delete;
 
-  // Owner's thread.
+  // Owner's thread. One of the two, once: EALREADY. After an error both may be tried again.
   Status listen(const Endpoint& endpoint);
-  void dial(const Endpoint& endpoint);
+  Status dial(const Endpoint& endpoint);
   // What is behind the TAP takes these offloads from now on; a peer is told.
   void set_offloads(Offloads offloads);
   // `closed` runs on the home thread when listener, link and TAP are closed and nothing will be
@@ -77,6 +77,7 @@ class Relay final : public LinkObserver {
  private:
   class Acceptor;
   class Dialler;
+  class TapWatch;
 
   Relay(Engine::Placement placement, TapInterface interface, const RelayOptions& options,
         RelayObserver& observer);
@@ -93,6 +94,7 @@ class Relay final : public LinkObserver {
   void set_carrier(bool up);
   void set_tap_offloads(Offloads offloads);
   void lose_tap(int error);
+  void on_tap_deleted();
   void finish_close();
 
   EventLoop& loop() { return home_.loop(); }
@@ -105,7 +107,9 @@ class Relay final : public LinkObserver {
   RelayOptions options_;
   RelayObserver& observer_;
   RelayCounters counters_;
+  bool serving_ = false;  // owner's thread: listens or dials
 
+  std::unique_ptr<TapWatch> tap_watch_;
   std::unique_ptr<Acceptor> acceptor_;
   std::unique_ptr<Dialler> dialler_;
   std::unique_ptr<Link> link_;

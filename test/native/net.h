@@ -38,7 +38,7 @@ namespace arca::test {
 using namespace std::chrono_literals;
 using Clock = std::chrono::steady_clock;
 
-inline constexpr auto kDeadline = 30s;  // of every wait; sanitizers are slow
+inline constexpr auto kDeadline = 20s;  // of every wait; sanitizers are slow
 
 // Waits for what tells nobody when it happens.
 template <typename Condition>

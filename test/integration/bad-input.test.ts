@@ -89,16 +89,20 @@ describe('the network', () => {
     );
   });
 
-  it.each(['abc', '0', '4095', '-1', '1.5', '0x64', '100 '])('has the tag %j', async (tag) => {
-    await box.current.addSwitch('odd', tag);
+  it('has a tag that is none', async () => {
+    const sandbox = box.current;
+    await sandbox.addSwitch('odd');
     removeSwitch('odd');
-    expectNamed(
-      await refusal('tag-invalid', { network: 'odd' }),
-      '"odd"',
-      JSON.stringify(tag),
-      '1 to 4094',
-      'ovn-nbctl set Logical_Switch odd external_ids:vlan_tag=',
-    );
+    for (const tag of ['abc', '0', '4095', '-1', '1.5', '0x64', '100 ']) {
+      await sandbox.nbctl('set', 'Logical_Switch', 'odd', `external_ids:vlan_tag="${tag}"`);
+      expectNamed(
+        await refusal('tag-invalid', { network: 'odd' }),
+        '"odd"',
+        JSON.stringify(tag),
+        '1 to 4094',
+        'ovn-nbctl set Logical_Switch odd external_ids:vlan_tag=',
+      );
+    }
   });
 
   it.each(['1', '4094'])('has the tag %s, the last that is right', async (tag) => {
@@ -402,18 +406,17 @@ describe('the TAP', () => {
     expect(await sandbox.vsctl('get', 'Port', endpoint.tap, 'tag')).toBe('5');
   });
 
-  it.each([
-    ['sixteen-bytes-xx', 'longer than 15 bytes'],
-    ['a/b', 'no name for a device'],
-    ['tap%d', 'no name for a device'],
-    ['-x', 'no name for a device'],
-  ])('has the name %s, which no device can have', async (name, why) => {
+  it('has a name that no device can have', async () => {
     const { listenAddress } = newEndpoint(box.current);
-    const refused = await refusal('tap-name-invalid', {
-      network: NETWORK,
-      endpointArgs: ['--listen', listenAddress, `--tap=${name}`],
-    });
-    expectNamed(refused, name, why);
+    for (const [name, why] of [
+      ['sixteen-bytes-xx', 'longer than 15 bytes'],
+      ['a/b', 'no name for a device'],
+      ['tap%d', 'no name for a device'],
+      ['-x', 'no name for a device'],
+    ] as const) {
+      const endpointArgs = ['--listen', listenAddress, `--tap=${name}`];
+      expectNamed(await refusal('tap-name-invalid', { network: NETWORK, endpointArgs }), name, why);
+    }
   });
 
   it('can not be made without CAP_NET_ADMIN', async () => {
@@ -434,15 +437,17 @@ describe('the TAP', () => {
 });
 
 describe('the command line', () => {
-  it.each([
-    ['no endpoint', [], ['--vlan', '100'], 'exactly one of'],
-    ['two endpoints', ['--port', '5555', '--connect', 'unix:/x'], ['--vlan', '100'], 'exactly one of'],
-    ['neither network nor tag', ['--listen', 'unix:/x', '--tap', 'x'], [], '--network'],
-    ['a port that is none', ['--port', '0'], ['--vlan', '100'], '--port'],
-    ['an MTU that is none', ['--listen', 'unix:/x', '--tap', 'x'], ['--vlan', '100', '--mtu', '67'], '--mtu'],
-    ['a tag that is none', ['--listen', 'unix:/x', '--tap', 'x'], ['--vlan', '4095'], '--vlan'],
-  ])('%s', async (_what, endpointArgs, args, named) => {
-    const code = args.includes('4095') ? 'tag-invalid' : 'usage';
-    expectNamed(await refusal(code, { endpointArgs, args }), named);
+  it('is wrong', async () => {
+    const here = ['--listen', 'unix:/x', '--tap', 'x'];
+    for (const [code, named, endpointArgs, args] of [
+      ['usage', 'exactly one of', [], ['--vlan', '100']],
+      ['usage', 'exactly one of', ['--port', '5555', '--connect', 'unix:/x'], ['--vlan', '100']],
+      ['usage', '--network', here, []],
+      ['usage', '--port', ['--port', '0'], ['--vlan', '100']],
+      ['usage', '--mtu', here, ['--vlan', '100', '--mtu', '67']],
+      ['tag-invalid', '--vlan', here, ['--vlan', '4095']],
+    ] as const) {
+      expectNamed(await refusal(code, { endpointArgs, args }), named);
+    }
   });
 });

@@ -31,16 +31,20 @@ export async function snapshot(sandbox: TestSandbox, namespaces: readonly string
   for (const netns of [sandbox.netns, ...namespaces]) {
     for (const name of await linkNames(netns)) links.push(`${netns}/${name}`);
   }
-  const rows = async (table: string): Promise<string[]> =>
-    (await sandbox.vsctl('--bare', '--columns=name', 'list', table)).split('\n').filter(Boolean);
+  const names = (table: string): string[] => ['--', '--columns=name', 'list', table];
+  // One process for both: where system calls are dear, each counts. A blank line follows each row.
+  const [ports = '', interfaces = ''] = (
+    await sandbox.vsctl('--bare', ...names('Port'), '--', 'get', 'Open_vSwitch', '.', 'bridges', ...names('Interface'))
+  ).split(/^\[.*\]$/m);
+  const rows = (text: string): string[] => text.split('\n').filter(Boolean);
   const processes = await findProcesses(
     ([command = '', ...args]) => !DAEMONS.test(command) && args.some((arg) => arg.includes(sandbox.prefix)),
   );
   return sorted({
     links,
     namespaces: (await readdir('/run/netns')).filter((name) => name.startsWith(sandbox.prefix)),
-    ports: await rows('Port'),
-    interfaces: await rows('Interface'),
+    ports: rows(ports),
+    interfaces: rows(interfaces),
     processes: processes.map(({ args }) => args.join(' ')),
     files: (await readdir(sandbox.runDir)).filter((name) => !DAEMON_FILE.test(name)),
     vsockListeners: await vsockListeners(),

@@ -51,6 +51,8 @@ export interface Capture {
 export interface SendOptions {
   readonly count?: number;
   readonly intervalUs?: number;
+  /** Each frame begins with a virtio-net header, which asks for checksum and segmentation. */
+  readonly withVirtioNetHeader?: boolean;
 }
 
 /** Sends each frame `count` times, in turn. Resolves when all are sent. */
@@ -58,9 +60,10 @@ export async function sendFrames(
   netns: string,
   device: string,
   frames: readonly string[],
-  { count = 1, intervalUs = 0 }: SendOptions = {},
+  { count = 1, intervalUs = 0, withVirtioNetHeader = false }: SendOptions = {},
 ): Promise<void> {
   const args = ['send', device, ...frames, '--count', String(count), '--interval-us', String(intervalUs)];
+  if (withVirtioNetHeader) args.push('--virtio-net-header');
   await run('ip', ['netns', 'exec', netns, FRAME_TOOL, ...args], {
     timeoutMs: scaled(10_000) + (2 * count * frames.length * intervalUs) / 1000,
   });

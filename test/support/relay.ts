@@ -14,7 +14,7 @@ export const RELAY_PROGRAM = fileURLToPath(new URL('../../dist/cli/arca-relay.js
 const STOP_TIMEOUT_MS = 3_000;
 
 type EventName = RelayEvent['event'];
-type EventOf<Name extends EventName> = Extract<RelayEvent, { readonly event: Name }>;
+type EventOf<Name extends EventName> = RelayEvent & { readonly event: Name };
 
 export interface RelayProcess {
   readonly pid: number;

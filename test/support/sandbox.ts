@@ -29,6 +29,8 @@ export interface TestSandbox extends Sandbox {
   defer(undo: () => Promise<void>): void;
   /** Undoes what was deferred. */
   release(): Promise<void>;
+  /** Takes what was deferred so far out of `release`'s reach, and gives what undoes it. */
+  keep(): () => Promise<void>;
 }
 
 const NAME_STEM = 'arca-t';
@@ -58,13 +60,7 @@ export async function createSandbox(): Promise<TestSandbox> {
     return stdout.trim();
   };
 
-  async function release(): Promise<void> {
-    const errors: unknown[] = [];
-    for (let undo = undos.pop(); undo !== undefined; undo = undos.pop()) {
-      await undo().catch((error: unknown) => errors.push(error));
-    }
-    if (errors.length > 0) throw new AggregateError(errors, 'what the test made could not be removed');
-  }
+  const release = (): Promise<void> => undoAll(undos);
 
   return {
     ...sandbox,
@@ -81,6 +77,10 @@ export async function createSandbox(): Promise<TestSandbox> {
     uniqueName: (stem) => `${stem}${nameCount++}`,
     defer: (undo) => undos.push(undo),
     release,
+    keep() {
+      const kept = undos.splice(0);
+      return () => undoAll(kept);
+    },
     async stop() {
       try {
         await release();
@@ -91,9 +91,18 @@ export async function createSandbox(): Promise<TestSandbox> {
   };
 }
 
+/** The last one first, all of them whatever fails. */
+async function undoAll(undos: (() => Promise<void>)[]): Promise<void> {
+  const errors: unknown[] = [];
+  for (let undo = undos.pop(); undo !== undefined; undo = undos.pop()) {
+    await undo().catch((error: unknown) => errors.push(error));
+  }
+  if (errors.length > 0) throw new AggregateError(errors, 'what the test made could not be removed');
+}
+
 /**
  * One sandbox for all tests of a file. What a test made in it goes with the test, and each test ends with a look at the
- * system: there is nothing more than after `setUp`, which gives what is to be undone after the last test.
+ * system: there is nothing more than after `setUp`. What that made goes after the last test, and what it gives before.
  */
 export function useSandbox(setUp?: (sandbox: TestSandbox) => Promise<(() => Promise<void>) | undefined>): {
   readonly current: TestSandbox;
@@ -101,9 +110,11 @@ export function useSandbox(setUp?: (sandbox: TestSandbox) => Promise<(() => Prom
   let sandbox: TestSandbox | undefined;
   let before: SystemSnapshot | undefined;
   let tearDown: (() => Promise<void>) | undefined;
+  let undoSetUp: (() => Promise<void>) | undefined;
   beforeAll(async () => {
     sandbox = await createSandbox();
     tearDown = await setUp?.(sandbox);
+    undoSetUp = sandbox.keep();
     before = await snapshot(sandbox);
   });
   afterEach(async () => {
@@ -112,8 +123,12 @@ export function useSandbox(setUp?: (sandbox: TestSandbox) => Promise<(() => Prom
     expectNothingMore(before, await snapshot(sandbox));
   });
   afterAll(async () => {
-    await tearDown?.();
-    await sandbox?.stop();
+    try {
+      await tearDown?.();
+      await undoSetUp?.();
+    } finally {
+      await sandbox?.stop();
+    }
   });
   return {
     get current() {

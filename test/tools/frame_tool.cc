@@ -1,12 +1,13 @@
 // Sends and captures Ethernet frames on a device, for the integration tests; as small as it can be.
 //
-//   frame-tool send DEVICE HEX... [--count N] [--interval-us N]
+//   frame-tool send DEVICE HEX... [--count N] [--interval-us N] [--virtio-net-header]
 //   frame-tool listen DEVICE [--match HEX] [--timeout MS]
 //
-// `send` sends the frames in turn, N times. `listen` prints "listening" once it is bound, then each
-// frame that comes in and holds these bytes, in hex, one a line; it ends with 0 at the time-out or
-// at SIGTERM, after it has printed what was queued. Frames that leave by the device are not shown.
-// Needs CAP_NET_RAW.
+// `send` sends the frames in turn, N times; with --virtio-net-header each begins with one, so that
+// the device is asked to checksum and segment as it is a container's stack that asks. `listen`
+// prints "listening" once it is bound, then each frame that comes in and holds these bytes, in hex,
+// one a line; it ends with 0 at the time-out or at SIGTERM, after it has printed what was queued.
+// Frames that leave by the device are not shown. Needs CAP_NET_RAW.
 
 #include <arpa/inet.h>
 #include <linux/if_packet.h>
@@ -40,7 +41,7 @@ using Bytes = std::vector<std::uint8_t>;
 
 [[noreturn]] void usage() {
   std::fputs(
-      "usage: frame-tool send DEVICE HEX... [--count N] [--interval-us N]\n"
+      "usage: frame-tool send DEVICE HEX... [--count N] [--interval-us N] [--virtio-net-header]\n"
       "       frame-tool listen DEVICE [--match HEX] [--timeout MS]\n",
       stderr);
   std::exit(2);
@@ -80,9 +81,12 @@ int open_on(const char* device) {
   return fd;
 }
 
-int send_frames(const char* device, const std::vector<Bytes>& frames, long count,
-                long interval_us) {
+int send_frames(const char* device, const std::vector<Bytes>& frames, long count, long interval_us,
+                bool with_header) {
   const int fd = open_on(device);
+  const int on = 1;
+  if (with_header && setsockopt(fd, SOL_PACKET, PACKET_VNET_HDR, &on, sizeof on) != 0)
+    fail("PACKET_VNET_HDR");
   const timespec interval{interval_us / 1000000, interval_us % 1000000 * 1000};
   for (long i = 0; i < count; i++) {
     for (const Bytes& frame : frames) {
@@ -193,6 +197,7 @@ int main(int argc, char** argv) {
   long count = 1;
   long interval_us = 0;
   long timeout_ms = 5000;
+  bool with_header = false;
   for (int i = 3; i < argc; i++) {
     const std::string argument = argv[i];
     const auto value = [&] { return i + 1 < argc ? argv[++i] : (usage(), nullptr); };
@@ -202,6 +207,8 @@ int main(int argc, char** argv) {
       interval_us = std::atol(value());
     } else if (argument == "--timeout") {
       timeout_ms = std::atol(value());
+    } else if (argument == "--virtio-net-header") {
+      with_header = true;
     } else if (argument == "--match") {
       match = parse_hex(value());
     } else if (argument.starts_with("--")) {
@@ -210,7 +217,7 @@ int main(int argc, char** argv) {
       frames.push_back(parse_hex(argument));
     }
   }
-  if (command == "send") return send_frames(argv[2], frames, count, interval_us);
+  if (command == "send") return send_frames(argv[2], frames, count, interval_us, with_header);
   if (command == "listen") return listen_on(argv[2], match, timeout_ms);
   usage();
 }

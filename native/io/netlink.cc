@@ -227,7 +227,10 @@ Result<LinkStatistics> Netlink::statistics(int index) {
   return Error{request.operation, ENODATA};
 }
 
+// A kernel that has IPv6 as a module may load it later, and would then give addresses to devices
+// that are up. To ask for a socket loads it now, where it can be loaded at all.
 Status disable_ipv6(const std::string& link) {
+  const UniqueFd loads_module(::socket(AF_INET6, SOCK_DGRAM | SOCK_CLOEXEC, 0));
   const std::string path = "/proc/sys/net/ipv6/conf/" + link + "/disable_ipv6";
   UniqueFd fd(::open(path.c_str(), O_WRONLY | O_CLOEXEC));
   if (!fd && errno == ENOENT) return Done{};

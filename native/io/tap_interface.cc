@@ -13,13 +13,13 @@ Result<TapInterface> TapInterface::create(const std::string& name) {
 }
 
 Status bring_up_silent(TapInterface& interface, uint32_t mtu) {
+  if (Status status = disable_ipv6(interface.tap.name()); !status.ok()) return status;
   LinkChange quiet;
   quiet.mtu = mtu;
   quiet.silence_host = true;
   if (Status status = interface.netlink.change_link(interface.index, quiet); !status.ok()) {
     return status;
   }
-  if (Status status = disable_ipv6(interface.tap.name()); !status.ok()) return status;
   LinkChange up;
   up.up = true;
   return interface.netlink.change_link(interface.index, up);

@@ -18,7 +18,7 @@ import { NO_VSOCK_TOOL } from '../support/tools.js';
 const NETWORK = 'net-a';
 const CLEAN_EXIT = { exitCode: 0, signal: null };
 /** For a start that is to run into its deadline; still enough for the steps before. */
-const SHORT_TIMEOUT_S = Math.max(1, SLOWDOWN / 4);
+const SHORT_TIMEOUT_S = SLOWDOWN;
 /** Beyond its deadline: loading the program, and undoing what was done. */
 const SLACK_MS = 2_000 * SLOWDOWN;
 

@@ -22,16 +22,22 @@ export interface Daemon {
   readonly command: string;
   /** Without `--detach`'s company of logging options, which every daemon gets alike. */
   readonly args: readonly string[];
+  /**
+   * The first of them. By it the process is known again, whoever started it: it names a file in the run directory, and
+   * every such daemon carries it, also one that the user ended and started anew by hand.
+   */
+  readonly purpose: string;
   readonly pidFile: string;
   readonly logFile: string;
 }
 
 export function describeDaemon(name: DaemonName, layout: SandboxLayout): Daemon {
   const inRunDir = (file: string): string => join(layout.runDir, file);
-  const daemon = (command: string, baseName: string, ...args: string[]): Daemon => ({
+  const daemon = (command: string, baseName: string, purpose: string, ...rest: string[]): Daemon => ({
     name,
     command,
-    args,
+    args: [purpose, ...rest],
+    purpose,
     pidFile: inRunDir(`${baseName}.pid`),
     logFile: inRunDir(`${baseName}.log`),
   });
@@ -73,16 +79,11 @@ export function detachedArgs(daemon: Daemon, extra: readonly string[] = []): str
   return [
     ...daemon.args,
     ...extra,
-    pidFileArgument(daemon),
+    `--pidfile=${daemon.pidFile}`,
     `--log-file=${daemon.logFile}`,
     '--detach',
     '--no-chdir',
     '-vsyslog:off',
     '-vconsole:err',
   ];
-}
-
-/** By this argument a process is known again: it names the run directory, and no other process carries it. */
-export function pidFileArgument(daemon: Daemon): string {
-  return `--pidfile=${daemon.pidFile}`;
 }

@@ -11,7 +11,7 @@
 import { readdir, readFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import { ArcaError, toArcaError } from '../errors.js';
-import { DAEMON_NAMES, type DaemonName, describeDaemon, pidFileArgument, STANDARD_DAEMONS } from './daemons.js';
+import { DAEMON_NAMES, type DaemonName, describeDaemon, STANDARD_DAEMONS } from './daemons.js';
 import { defaultNetns } from './layout.js';
 import {
   addNamespace,
@@ -113,7 +113,7 @@ function sandboxAt(place: Place): Sandbox {
 
   const processesOf = (name: DaemonName): Promise<ProcessInfo[]> => {
     const daemon = describeDaemon(name, layout);
-    return findByArgument(daemon.command, pidFileArgument(daemon));
+    return findByArgument(daemon.command, daemon.purpose);
   };
   const signalDaemon = async (name: DaemonName, signal: NodeJS.Signals): Promise<void> => {
     for (const { pid } of await processesOf(name)) signalProcess(pid, signal);

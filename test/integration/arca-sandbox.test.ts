@@ -140,6 +140,17 @@ describe('daemons that died or hang', () => {
   });
 });
 
+it('a daemon that its user started anew goes with the rest', async () => {
+  const sandbox = await up();
+  await tool(sandbox, 'ovs-appctl', '-t', 'ovs-vswitchd', 'exit');
+  // As the README's tour does it: another pid file argument than ours, and no pid that we know.
+  const byHand = ['ovs-vswitchd', `unix:${join(RUN_DIR, 'db.sock')}`, '--pidfile', '--detach', '--no-chdir'];
+  expect((await arca('exec', ...PLACE, '--', ...byHand, '-vconsole:off')).exitCode).toBe(0);
+  expect(missingDaemons(await sandbox.daemons())).toEqual([]);
+  expect((await arca('down', ...PLACE)).exitCode).toBe(0);
+  await expectNothingLeft();
+});
+
 describe('a start that fails', () => {
   it('refuses a directory that is not its own, and leaves it as it was', async () => {
     mkdirSync(RUN_DIR);

@@ -8,6 +8,7 @@ const IPV6 = 0x86dd;
 const IPV4_HEADER_SIZE = 20;
 const IPV6_HEADER_SIZE = 40;
 const TCP_HEADER_SIZE = 20;
+const UDP_HEADER_SIZE = 8;
 const TCP = 6;
 const UDP = 17;
 const ICMPV6 = 58;
@@ -71,6 +72,49 @@ export function findSegment(frame: Uint8Array): Segment | undefined {
   }
 }
 
+export interface Datagram {
+  /** MAC addresses. */
+  readonly destination: string;
+  readonly source: string;
+  /** Both IPv4 or both IPv6, as bytes. */
+  readonly fromAddress: Uint8Array;
+  readonly toAddress: Uint8Array;
+  readonly port: number;
+  readonly content: Uint8Array;
+}
+
+/** UDP over IPv4 or IPv6, whole. */
+export function udpFrame({ destination, source, fromAddress, toAddress, port, content }: Datagram): Uint8Array {
+  const udp = Buffer.alloc(UDP_HEADER_SIZE);
+  udp.writeUInt16BE(port, 0);
+  udp.writeUInt16BE(port, 2);
+  udp.writeUInt16BE(UDP_HEADER_SIZE + content.length, 4);
+  const isIpv4 = fromAddress.length === 4;
+  const segment = Buffer.concat([udp, content]);
+  const pseudoHeader = [fromAddress, toAddress, Uint8Array.of(0, UDP, ...size16(segment))];
+  segment.writeUInt16BE(0xffff - foldedSum([...pseudoHeader, segment]), 6);
+  const ip = isIpv4
+    ? ipv4Header(UDP, fromAddress, toAddress, segment.length)
+    : Buffer.concat([
+        Uint8Array.of(0x60, 0, 0, 0, ...size16(segment), UDP, 64),
+        Buffer.concat([fromAddress, toAddress]),
+      ]);
+  const head = Buffer.from(`${destination}${source}`.replaceAll(':', ''), 'hex');
+  return Buffer.concat([head, isIpv4 ? Uint8Array.of(8, 0) : Uint8Array.of(0x86, 0xdd), ip, segment]);
+}
+
+function ipv4Header(protocol: number, from: Uint8Array, to: Uint8Array, contentSize: number): Buffer {
+  const ip = Buffer.alloc(IPV4_HEADER_SIZE);
+  ip.writeUInt16BE(0x4500, 0);
+  ip.writeUInt16BE(IPV4_HEADER_SIZE + contentSize, 2);
+  ip.writeUInt16BE(0x4000, 6); // not to be fragmented
+  ip.writeUInt16BE(0x4000 + protocol, 8);
+  ip.set(from, 12);
+  ip.set(to, 16);
+  ip.writeUInt16BE(0xffff - foldedSum([ip]), 10);
+  return ip;
+}
+
 export interface TaggedSegment {
   readonly destination: string;
   readonly source: string;
@@ -90,15 +134,10 @@ export function partialTcpFrame({ destination, source, vlanId, content }: Tagged
   tcp.writeUInt32BE(1, 8);
   tcp.writeUInt16BE(0x5010, 12); // 20 bytes of header, ACK
   tcp.writeUInt16BE(64_000, 14);
-  const ip = Buffer.alloc(IPV4_HEADER_SIZE);
-  ip.writeUInt16BE(0x4500, 0);
-  ip.writeUInt16BE(IPV4_HEADER_SIZE + TCP_HEADER_SIZE + content.length, 2);
-  ip.writeUInt16BE(0x4000, 6); // not to be fragmented
-  ip.writeUInt16BE(0x4000 + TCP, 8);
-  ip.set([10, 7, 0, 1, 10, 7, 0, 2], 12);
-  ip.writeUInt16BE(0xffff - foldedSum([ip]), 10);
+  const [from, to] = [Uint8Array.of(10, 7, 0, 1), Uint8Array.of(10, 7, 0, 2)];
+  const ip = ipv4Header(TCP, from, to, TCP_HEADER_SIZE + content.length);
   const length = TCP_HEADER_SIZE + content.length;
-  tcp.writeUInt16BE(foldedSum([ip.subarray(12, 20), Uint8Array.of(0, TCP, length >> 8, length & 255)]), 16);
+  tcp.writeUInt16BE(foldedSum([from, to, Uint8Array.of(0, TCP, length >> 8, length & 255)]), 16);
   const head = Buffer.from(`${destination}${source}`.replaceAll(':', ''), 'hex');
   return Buffer.concat([head, Uint8Array.of(0x81, 0, vlanId >> 8, vlanId & 255, 8, 0), ip, tcp, content]);
 }

@@ -22,7 +22,9 @@
     {
       "target_name": "arca_native",
       "sources": ["native/addon.cc"],
-      "defines": ["NAPI_VERSION=9", "NODE_ADDON_API_DISABLE_CPP_EXCEPTIONS", "NODE_API_NO_EXTERNAL_BUFFERS_ALLOWED"],
+      "defines": ["NAPI_VERSION=9", "NODE_ADDON_API_DISABLE_CPP_EXCEPTIONS", "NODE_API_NO_EXTERNAL_BUFFERS_ALLOWED",
+        # What is thrown while the environment is being terminated is lost; else it aborts the process.
+        "NODE_API_SWALLOW_UNTHROWABLE_EXCEPTIONS"],
       "dependencies": [
         "arca_core",
         "<!(node -p \"require('node-addon-api').targets\"):node_addon_api"

@@ -13,6 +13,7 @@
 #pragma GCC diagnostic pop
 
 #include <algorithm>
+#include <cmath>
 #include <memory>
 #include <set>
 #include <string>
@@ -45,15 +46,49 @@ void throw_argument(Napi::Env env, const std::string& message) {
   throw_error(env, "EINVAL", "argument", message);
 }
 
+// Whether a getter or a conversion of the caller's threw: its error stands, ours would be one too
+// many.
+bool has_thrown(Napi::Env env) { return env.IsExceptionPending(); }
+
+// Calls take(element) for each element of a list until it gives false. False when it did, or when
+// there is no list, with the error thrown.
+template <typename Take>
+bool for_each_element(Napi::Env env, const Napi::Value& value, const std::string& name, Take take) {
+  if (!value.IsArray()) {
+    throw_argument(env, name + " must be an array");
+    return false;
+  }
+  const Napi::Array array = value.As<Napi::Array>();
+  for (uint32_t i = 0; i < array.Length(); ++i) {
+    const Napi::Value element = array.Get(i);
+    if (has_thrown(env) || !take(element)) return false;
+  }
+  return true;
+}
+
+// The text of a string; empty for anything else.
+std::string text_of(const Napi::Value& value) {
+  return value.IsString() ? value.As<Napi::String>().Utf8Value() : "";
+}
+
+// The whole number from least to most that a value is.
+std::optional<uint32_t> whole_number(const Napi::Value& value, uint32_t least, uint32_t most) {
+  if (!value.IsNumber()) return std::nullopt;
+  const double number = value.As<Napi::Number>().DoubleValue();
+  if (!(number >= least && number <= most) || std::trunc(number) != number) return std::nullopt;
+  return static_cast<uint32_t>(number);
+}
+
 // Reads the properties of one object. The first that does not fit is thrown; after it every read
 // gives nothing.
 class Reader {
  public:
-  Reader(Napi::Env env, const Napi::Value& value) : env_(env) {
+  // `name` is what messages call the object.
+  Reader(Napi::Env env, const Napi::Value& value, const std::string& name) : env_(env) {
     if (value.IsObject()) {
       object_ = value.As<Napi::Object>();
     } else {
-      fail("an object is wanted");
+      fail(name + " must be an object");
     }
   }
 
@@ -62,9 +97,8 @@ class Reader {
   std::string text(const char* name) {
     const Napi::Value value = get(name);
     if (!ok_) return {};
-    if (value.IsString()) return value.As<Napi::String>().Utf8Value();
-    fail(std::string(name) + " must be a string");
-    return {};
+    if (!value.IsString()) fail(std::string(name) + " must be a string");
+    return text_of(value);
   }
 
   std::optional<std::string> optional_text(const char* name) {
@@ -75,9 +109,9 @@ class Reader {
   uint32_t number(const char* name, uint32_t least, uint32_t most) {
     const Napi::Value value = get(name);
     if (!ok_) return least;
-    const double number = value.IsNumber() ? value.As<Napi::Number>().DoubleValue() : -1;
-    if (number >= least && number <= most) return static_cast<uint32_t>(number);
-    fail(std::string(name) + " must be a number from " + std::to_string(least) + " to " +
+    const std::optional<uint32_t> number = whole_number(value, least, most);
+    if (number) return *number;
+    fail(std::string(name) + " must be a whole number from " + std::to_string(least) + " to " +
          std::to_string(most));
     return least;
   }
@@ -87,22 +121,24 @@ class Reader {
     return number(name, least, most);
   }
 
-  // Calls take(value) for each element of a list that may be absent.
+  // Calls take(element) for each element of a list that may be absent; it may fail().
   template <typename Take>
   void list(const char* name, Take take) {
     if (is_absent(name)) return;
     const Napi::Value value = get(name);
     if (!ok_) return;
-    if (!value.IsArray()) return fail(std::string(name) + " must be an array");
-    const Napi::Array array = value.As<Napi::Array>();
-    for (uint32_t i = 0; ok_ && i < array.Length(); ++i) take(array.Get(i));
+    const bool all = for_each_element(env_, value, name, [&](const Napi::Value& element) {
+      take(element);
+      return ok_;
+    });
+    if (!all) stop();
   }
 
   // A list of strings that `parse` turns into items.
   template <typename Item, typename Parse>
   void parsed_list(const char* name, std::vector<Item>& out, Parse parse) {
     list(name, [&](const Napi::Value& value) {
-      const std::string item_text = value.IsString() ? value.As<Napi::String>().Utf8Value() : "";
+      const std::string item_text = text_of(value);
       std::optional<Item> item = parse(item_text);
       if (!item) return fail(std::string(name) + " has a bad element: '" + item_text + "'");
       if (out.size() == kMostHelloAddresses) {
@@ -115,7 +151,10 @@ class Reader {
 
   Napi::Value get(const char* name) {
     if (!ok_) return env_.Undefined();
-    return object_.Get(name);
+    const Napi::Value value = object_.Get(name);
+    if (!has_thrown(env_)) return value;
+    stop();
+    return env_.Undefined();
   }
 
   bool is_absent(const char* name) {
@@ -124,8 +163,12 @@ class Reader {
   }
 
   void fail(const std::string& message) {
-    if (std::exchange(ok_, false)) throw_argument(env_, message);
+    if (ok_) throw_argument(env_, message);
+    stop();
   }
+
+  // Something was thrown already.
+  void stop() { ok_ = false; }
 
  private:
   Napi::Env env_;
@@ -135,7 +178,7 @@ class Reader {
 
 void read_interface_config(Napi::Env env, const Napi::Value& value, Reader& owner,
                            InterfaceConfig& config) {
-  Reader reader(env, value);
+  Reader reader(env, value, "interfaceConfig");
   if (const std::optional<std::string> mac = reader.optional_text("mac")) {
     config.mac = parse_mac(*mac);
     if (!config.mac) reader.fail("mac must be a unicast MAC: '" + *mac + "'");
@@ -146,7 +189,7 @@ void read_interface_config(Napi::Env env, const Napi::Value& value, Reader& owne
   reader.parsed_list("addresses", config.addresses, parse_prefix);
   reader.parsed_list("gateways", config.gateways, parse_ip);
   reader.parsed_list("dns", config.dns, parse_ip);
-  if (!reader.ok()) owner.fail("");  // thrown already
+  if (!reader.ok()) owner.stop();
 }
 
 constexpr std::pair<Offloads, const char*> kOffloadWords[] = {
@@ -158,22 +201,19 @@ constexpr std::pair<Offloads, const char*> kOffloadWords[] = {
 
 // A list of words; empty if it is none, with the error thrown.
 std::optional<Offloads> read_offloads(Napi::Env env, const Napi::Value& value) {
-  if (!value.IsArray()) {
-    throw_argument(env, "offloads must be an array");
-    return std::nullopt;
-  }
   Offloads offloads = kOffloadNone;
-  const Napi::Array array = value.As<Napi::Array>();
-  for (uint32_t i = 0; i < array.Length(); ++i) {
-    const std::string word = array.Get(i).ToString().Utf8Value();
+  const bool all = for_each_element(env, value, "offloads", [&](const Napi::Value& element) {
+    const std::string word = text_of(element);
     const auto* found = std::find_if(std::begin(kOffloadWords), std::end(kOffloadWords),
                                      [&](const auto& entry) { return word == entry.second; });
     if (found == std::end(kOffloadWords)) {
       throw_argument(env, "offloads has a bad element: '" + word + "'");
-      return std::nullopt;
+      return false;
     }
     offloads |= found->first;
-  }
+    return true;
+  });
+  if (!all) return std::nullopt;
   return offloads;
 }
 
@@ -184,9 +224,12 @@ struct NewRelay {
 };
 
 std::optional<NewRelay> read_relay_options(Napi::Env env, const Napi::Value& value) {
-  Reader reader(env, value);
+  Reader reader(env, value, "options");
   NewRelay relay;
   relay.tap = reader.text("tap");
+  if (!is_interface_name(relay.tap)) {
+    reader.fail("tap must be an interface name: 1 to 15 bytes, no space, '/', ':' or '%'");
+  }
   relay.mtu = reader.number("mtu", kLeastMtu, kMostMtu);
   relay.options.link.burst_size =
       reader.number("burstBytes", 0, static_cast<uint32_t>(kLargestBurst));
@@ -195,20 +238,20 @@ std::optional<NewRelay> read_relay_options(Napi::Env env, const Napi::Value& val
     reader.fail("onSecondPeer must be 'refuse' or 'replace'");
   }
   relay.options.replace_second_peer = policy == "replace";
-  reader.list("allowedCids", [&](const Napi::Value& cid) {
-    const double number = cid.IsNumber() ? cid.As<Napi::Number>().DoubleValue() : -1;
-    if (number < 0 || number >= kVsockCidAny) return reader.fail("allowedCids has a bad element");
-    relay.options.allowed_cids.push_back(static_cast<uint32_t>(number));
+  reader.list("allowedCids", [&](const Napi::Value& element) {
+    const std::optional<uint32_t> cid = whole_number(element, 0, kVsockCidAny - 1);
+    if (!cid) return reader.fail("allowedCids has a bad element");
+    relay.options.allowed_cids.push_back(*cid);
   });
   Hello& hello = relay.options.link.hello;
-  if (reader.ok()) {
-    read_interface_config(env, reader.get("interfaceConfig"), reader, hello.interface_config);
-  }
+  const Napi::Value config = reader.get("interfaceConfig");
+  if (reader.ok()) read_interface_config(env, config, reader, hello.interface_config);
+  const Napi::Value offloads = reader.get("offloads");
   if (!reader.ok()) return std::nullopt;
-  if (!reader.is_absent("offloads")) {
-    const std::optional<Offloads> offloads = read_offloads(env, reader.get("offloads"));
-    if (!offloads) return std::nullopt;
-    relay.options.link.offloads = *offloads;
+  if (!offloads.IsUndefined() && !offloads.IsNull()) {
+    const std::optional<Offloads> read = read_offloads(env, offloads);
+    if (!read) return std::nullopt;
+    relay.options.link.offloads = *read;
   }
 
   relay.options.link.mtu = relay.mtu;
@@ -219,7 +262,7 @@ std::optional<NewRelay> read_relay_options(Napi::Env env, const Napi::Value& val
 }
 
 std::optional<Endpoint> read_endpoint(Napi::Env env, const Napi::Value& value) {
-  Reader reader(env, value);
+  Reader reader(env, value, "endpoint");
   const std::string transport = reader.text("transport");
   Endpoint endpoint;
   if (transport == "vsock") {
@@ -229,6 +272,10 @@ std::optional<Endpoint> read_endpoint(Napi::Env env, const Napi::Value& value) {
   } else if (transport == "unix") {
     endpoint.transport = Transport::kUnix;
     endpoint.path = reader.text("path");
+    if (!is_unix_path(endpoint.path)) {
+      reader.fail("path must have 1 to " + std::to_string(kLongestUnixPath) +
+                  " bytes, none of them zero");
+    }
   } else {
     reader.fail("transport must be 'vsock' or 'unix'");
   }
@@ -323,6 +370,25 @@ Napi::Object counters_object(Napi::Env env, const RelayCounters& counters,
   return object;
 }
 
+// The promise of close(), the same for every call. A Deferred knows its promise only for the length
+// of the call that made it: its handle is gone afterwards.
+class Closing {
+ public:
+  bool has_begun() const { return deferred_.has_value(); }
+
+  void begin(Napi::Env env) {
+    deferred_ = Napi::Promise::Deferred::New(env);
+    promise_ = Napi::Persistent(deferred_->Promise().As<Napi::Object>());
+  }
+  void finish(Napi::Env env) { deferred_->Resolve(env.Undefined()); }
+
+  Napi::Value promise() const { return promise_.Value(); }
+
+ private:
+  std::optional<Napi::Promise::Deferred> deferred_;
+  Napi::ObjectReference promise_;
+};
+
 class RelayWrap;
 
 class EngineWrap final : public Napi::ObjectWrap<EngineWrap> {
@@ -342,7 +408,7 @@ class EngineWrap final : public Napi::ObjectWrap<EngineWrap> {
 
   std::shared_ptr<Engine> engine_;
   std::set<RelayWrap*> relays_;
-  std::optional<Napi::Promise::Deferred> closing_;
+  Closing closing_;
 };
 
 // A relay and its way to JavaScript. It holds itself and its engine while the relay is open, so
@@ -356,7 +422,7 @@ class RelayWrap final : public Napi::ObjectWrap<RelayWrap>, public RelayObserver
 
   // After construction: JavaScript's `new` gives no way to hand over native values.
   bool open(Napi::Env env, EngineWrap* engine, NewRelay options, const Napi::Function& on_event);
-  Napi::Promise begin_close(Napi::Env env);
+  Napi::Value begin_close(Napi::Env env);
 
  private:
   using Event = std::function<void(Napi::Env, Napi::Function)>;
@@ -387,7 +453,7 @@ class RelayWrap final : public Napi::ObjectWrap<RelayWrap>, public RelayObserver
   std::shared_ptr<Engine> engine_;
   std::unique_ptr<Relay> relay_;
   Napi::ThreadSafeFunction events_;
-  std::optional<Napi::Promise::Deferred> closing_;
+  Closing closing_;
   std::optional<Agreement> told_;  // home thread: what JavaScript knows of the link
 };
 
@@ -405,7 +471,7 @@ Napi::Function EngineWrap::define(Napi::Env env) {
 EngineWrap::EngineWrap(const Napi::CallbackInfo& info) : Napi::ObjectWrap<EngineWrap>(info) {
   uint32_t workers = 2;
   if (info.Length() > 0 && !info[0].IsUndefined()) {
-    Reader reader(info.Env(), info[0]);
+    Reader reader(info.Env(), info[0], "options");
     workers = reader.optional_number("workers", 1, kMostWorkers).value_or(workers);
     if (!reader.ok()) return;
   }
@@ -419,7 +485,7 @@ EngineWrap::EngineWrap(const Napi::CallbackInfo& info) : Napi::ObjectWrap<Engine
 
 Napi::Value EngineWrap::create_relay(const Napi::CallbackInfo& info) {
   const Napi::Env env = info.Env();
-  if (!engine_ || closing_) {
+  if (!engine_ || closing_.has_begun()) {
     throw_error(env, "ESHUTDOWN", "createRelay", "the engine is closed");
     return env.Undefined();
   }
@@ -441,22 +507,21 @@ Napi::Value EngineWrap::create_relay(const Napi::CallbackInfo& info) {
 
 Napi::Value EngineWrap::close(const Napi::CallbackInfo& info) {
   const Napi::Env env = info.Env();
-  if (closing_) return closing_->Promise();
-  closing_ = Napi::Promise::Deferred::New(env);
-  const Napi::Promise promise = closing_->Promise();
+  if (closing_.has_begun()) return closing_.promise();
+  closing_.begin(env);
   for (RelayWrap* relay : relays_) relay->begin_close(env);
   if (relays_.empty()) finish_close();
-  return promise;
+  return closing_.promise();
 }
 
 void EngineWrap::relay_closed(RelayWrap* relay) {
   relays_.erase(relay);
-  if (closing_ && relays_.empty()) finish_close();
+  if (closing_.has_begun() && relays_.empty()) finish_close();
 }
 
 void EngineWrap::finish_close() {
-  if (engine_) engine_->stop();
-  closing_->Resolve(Env().Undefined());
+  engine_.reset();  // the last one: every relay has let go of it
+  closing_.finish(Env());
 }
 
 Napi::Function RelayWrap::define(Napi::Env env) {
@@ -517,9 +582,16 @@ void RelayWrap::pass(Event event) {
   if (status != napi_ok) delete data;  // the environment is ending
 }
 
+// What the listener throws is an uncaught exception: Node would only warn of it (DEP0168). Not by
+// Function::Call, which aborts the process when the environment is being terminated meanwhile.
 void RelayWrap::tell(std::function<Napi::Object(Napi::Env)> make) {
   pass([make = std::move(make)](Napi::Env env, Napi::Function on_event) {
-    on_event.Call({make(env)});
+    const napi_value event = make(env);
+    if (napi_call_function(env, env.Undefined(), on_event, 1, &event, nullptr) == napi_ok) return;
+    napi_value thrown = nullptr;
+    if (napi_get_and_clear_last_exception(env, &thrown) == napi_ok) {
+      napi_fatal_exception(env, thrown);
+    }
   });
 }
 
@@ -588,7 +660,7 @@ void RelayWrap::on_tap_lost(int error) {
 }
 
 bool RelayWrap::check_open(Napi::Env env) {
-  if (relay_ && !closing_) return true;
+  if (relay_ && !closing_.has_begun()) return true;
   throw_error(env, "ESHUTDOWN", "relay", "the relay is closed");
   return false;
 }
@@ -607,6 +679,10 @@ Napi::Value RelayWrap::dial(const Napi::CallbackInfo& info) {
   if (!check_open(env)) return env.Undefined();
   const std::optional<Endpoint> endpoint = read_endpoint(env, info[0]);
   if (!endpoint) return env.Undefined();
+  if (endpoint->transport == Transport::kVsock && endpoint->cid == kVsockCidAny) {
+    throw_argument(env, "cid must be that of the peer: nobody can be dialled at any CID");
+    return env.Undefined();
+  }
   if (Status status = relay_->dial(*endpoint); !status.ok()) throw_error(env, status.error());
   return env.Undefined();
 }
@@ -622,25 +698,21 @@ Napi::Value RelayWrap::set_offloads(const Napi::CallbackInfo& info) {
 Napi::Value RelayWrap::counters(const Napi::CallbackInfo& info) {
   const Napi::Env env = info.Env();
   if (!check_open(env)) return env.Undefined();
-  // A device that was deleted under us has no statistics any more; the relay's own counters stay.
-  LinkStatistics tap;
-  if (Result<LinkStatistics> read = relay_->tap_statistics(); read.ok()) tap = read.value();
-  return counters_object(env, relay_->counters(), tap);
+  return counters_object(env, relay_->counters(), relay_->tap_statistics());
 }
 
 Napi::Value RelayWrap::close(const Napi::CallbackInfo& info) { return begin_close(info.Env()); }
 
-Napi::Promise RelayWrap::begin_close(Napi::Env env) {
-  if (closing_) return closing_->Promise();
-  closing_ = Napi::Promise::Deferred::New(env);
-  const Napi::Promise promise = closing_->Promise();
-  if (!relay_) {
-    closing_->Resolve(env.Undefined());
-    return promise;
+Napi::Value RelayWrap::begin_close(Napi::Env env) {
+  if (closing_.has_begun()) return closing_.promise();
+  closing_.begin(env);
+  if (relay_) {
+    relay_->close(
+        [this] { pass([this](Napi::Env js_env, Napi::Function) { finish_close(js_env); }); });
+  } else {
+    closing_.finish(env);
   }
-  relay_->close(
-      [this] { pass([this](Napi::Env js_env, Napi::Function) { finish_close(js_env); }); });
-  return promise;
+  return closing_.promise();
 }
 
 void RelayWrap::finish_close(Napi::Env env) {
@@ -650,7 +722,7 @@ void RelayWrap::finish_close(Napi::Env env) {
   events_.Release();
   engine_wrap_->relay_closed(this);
   engine_reference_.Reset();
-  closing_->Resolve(env.Undefined());
+  closing_.finish(env);
   Unref();
 }
 

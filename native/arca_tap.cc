@@ -180,9 +180,7 @@ std::optional<int> take_option(int code, Arguments& arguments) {
       return std::nullopt;
     case kTap:
       arguments.tap = optarg;
-      if (arguments.tap.empty() || arguments.tap.size() > 15 ||
-          arguments.tap.find_first_of("/: \t\n%") != std::string::npos || arguments.tap == "." ||
-          arguments.tap == "..") {
+      if (!is_interface_name(arguments.tap)) {
         return usage_error(
             "--tap: '%s' is no interface name: 1 to 15 bytes, no space, '/', ':' or "
             "'%%'",

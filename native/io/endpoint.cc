@@ -59,6 +59,11 @@ ParsedEndpoint parse_unix(std::string_view text) {
 
 }  // namespace
 
+bool is_unix_path(std::string_view path) {
+  return !path.empty() && path.size() <= kLongestUnixPath &&
+         path.find('\0') == std::string_view::npos;
+}
+
 ParsedEndpoint parse_endpoint(std::string_view text) {
   if (text.starts_with(kVsockPrefix)) return parse_vsock(text);
   if (text.starts_with(kUnixPrefix)) return parse_unix(text);

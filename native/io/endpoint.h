@@ -26,6 +26,9 @@ struct ParsedEndpoint {
   std::string problem;  // for the user, when there is no endpoint
 };
 
+// Whether unix(7) can hold it.
+bool is_unix_path(std::string_view path);
+
 ParsedEndpoint parse_endpoint(std::string_view text);
 std::string format_endpoint(const Endpoint& endpoint);
 

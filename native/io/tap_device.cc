@@ -35,13 +35,15 @@ IoOutcome tap_outcome(ssize_t result) {
 
 }  // namespace
 
+bool is_interface_name(std::string_view name) {
+  constexpr std::string_view kForbidden("/:% \t\n\v\f\r\xA0\0", 11);
+  return !name.empty() && name.size() < IFNAMSIZ && name != "." && name != ".." &&
+         name.find_first_of(kForbidden) == std::string_view::npos;
+}
+
 Result<TapDevice> TapDevice::create(const std::string& name) {
-  // A % would be a pattern to the kernel, and the name another; the rest it judges itself.
+  if (!is_interface_name(name)) return Error{"ioctl(TUNSETIFF)", EINVAL};
   ifreq request{};
-  if (name.empty() || name.size() >= sizeof request.ifr_name ||
-      name.find_first_of(std::string_view("%\0", 2)) != std::string::npos) {
-    return Error{"ioctl(TUNSETIFF)", EINVAL};
-  }
   UniqueFd fd(::open("/dev/net/tun", O_RDWR | O_NONBLOCK | O_CLOEXEC));
   if (!fd) return last_error("open(/dev/net/tun)");
   std::memcpy(request.ifr_name, name.data(), name.size());

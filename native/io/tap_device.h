@@ -2,6 +2,7 @@
 #pragma once
 
 #include <string>
+#include <string_view>
 
 #include "io/ports.h"
 #include "io/result.h"
@@ -9,6 +10,9 @@
 #include "record/offload.h"
 
 namespace arca {
+
+// Whether the kernel takes it for the name of an interface, as it is: a % would be a pattern.
+bool is_interface_name(std::string_view name);
 
 // The device lives as long as its descriptor: never persistent, so that a killed process leaves
 // none.

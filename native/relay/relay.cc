@@ -223,6 +223,12 @@ void Relay::close(std::function<void()> closed) {
   });
 }
 
+const LinkStatistics& Relay::tap_statistics() {
+  Result<LinkStatistics> read = netlink_.statistics(index_);
+  if (read.ok()) tap_statistics_ = read.value();
+  return tap_statistics_;
+}
+
 void Relay::set_mtu(size_t mtu) {
   options_.link.mtu = mtu;
   if (link_) link_->set_mtu(mtu);

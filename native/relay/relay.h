@@ -70,8 +70,9 @@ class Relay final : public LinkObserver {
 
   // Any thread.
   const RelayCounters& counters() const { return counters_; }
-  // Owner's thread, before close().
-  Result<LinkStatistics> tap_statistics() { return netlink_.statistics(index_); }
+  // Owner's thread, before close(). A device that was deleted has none any more: the last ones
+  // stay.
+  const LinkStatistics& tap_statistics();
   int index() const { return index_; }
 
  private:
@@ -107,7 +108,8 @@ class Relay final : public LinkObserver {
   RelayOptions options_;
   RelayObserver& observer_;
   RelayCounters counters_;
-  bool serving_ = false;  // owner's thread: listens or dials
+  bool serving_ = false;           // owner's thread: listens or dials
+  LinkStatistics tap_statistics_;  // owner's thread
 
   std::unique_ptr<TapWatch> tap_watch_;
   std::unique_ptr<Acceptor> acceptor_;

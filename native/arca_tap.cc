@@ -189,6 +189,7 @@ std::optional<int> take_option(int code, Arguments& arguments) {
       return std::nullopt;
     case kNetns:
       arguments.netns = optarg;
+      if (arguments.netns.empty()) return usage_error("--netns: a name or a path is wanted");
       return std::nullopt;
     case kMac:
       arguments.config.mac = parse_mac(optarg);
@@ -276,10 +277,23 @@ std::string advice_for(const Error& error) {
   return "";
 }
 
+// Not through stdio: a pipe that nobody reads must not hold up the frames.
+void print(const std::string& line) {
+  pollfd standard_error{STDERR_FILENO, POLLOUT, 0};
+  if (::poll(&standard_error, 1, 0) != 1) return;
+  const std::string whole = line + "\n";
+  [[maybe_unused]] const ssize_t written = ::write(STDERR_FILENO, whole.data(), whole.size());
+}
+
 int failure(const Error& error, const std::string& what) {
-  std::fprintf(stderr, "arca-tap: %s: %s%s\n", what.c_str(), describe(error).c_str(),
-               advice_for(error).c_str());
+  print("arca-tap: " + what + ": " + describe(error) + advice_for(error));
   return kExitFailure;
+}
+
+// Whether it was the network namespace that could not be entered.
+bool is_namespace_error(const Error& error) {
+  const std::string operation = error.operation;
+  return operation == "setns" || operation == "open(network namespace)";
 }
 
 // Runs `work` in the namespace, and comes back: the stream belongs to the namespace that this
@@ -313,7 +327,10 @@ class ContainerInterface {
     change.mtu = fixed_.mtu.value_or(kDefaultMtu);
     change.up = true;
     if (Status status = netlink_.change_link(index_, change); !status.ok()) return status;
-    return apply_addresses(fixed_);
+    // No gateway can be reached before there is an address: the relay tells it.
+    InterfaceConfig first = fixed_;
+    if (first.addresses.empty()) first.gateways.clear();
+    return apply_addresses(first);
   }
 
   // What the relay says, where the command line did not fix it.
@@ -434,8 +451,7 @@ class Reporter final : public RelayObserver {
 
  private:
   void say(const std::string& line) const {
-    if (!arguments_.quiet)
-      std::fprintf(stderr, "arca-tap: %s: %s\n", arguments_.tap.c_str(), line.c_str());
+    if (!arguments_.quiet) print("arca-tap: " + arguments_.tap + ": " + line);
   }
 
   void finish(int exit_code) {
@@ -522,7 +538,9 @@ int run(const Arguments& arguments) {
   std::optional<TapInterface> tap;
   std::optional<ContainerInterface> interface;
   if (Status status = make_interface(arguments, tap, interface); !status.ok()) {
-    return failure(status.error(), "can't make interface " + arguments.tap);
+    return failure(status.error(), is_namespace_error(status.error())
+                                       ? "can't enter network namespace '" + arguments.netns + "'"
+                                       : "can't make interface " + arguments.tap);
   }
   Result<std::unique_ptr<Engine>> engine = Engine::start(2);
   if (!engine.ok()) return failure(engine.error(), "can't start the engine");

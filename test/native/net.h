@@ -19,6 +19,7 @@
 #include <unistd.h>
 
 #include <chrono>
+#include <cstdio>
 #include <cstring>
 #include <optional>
 #include <string>
@@ -61,27 +62,31 @@ inline bool wait_for(int fd, short events) {
 class OwnNamespace {
  public:
   OwnNamespace() : before_(::open("/proc/thread-self/ns/net", O_RDONLY | O_CLOEXEC)) {
-    entered_ = ::unshare(CLONE_NEWNET) == 0;
+    REQUIRE(::unshare(CLONE_NEWNET) == 0);
   }
   ~OwnNamespace() {
-    if (entered_ && ::setns(before_.get(), CLONE_NEWNET) < 0) std::abort();
+    if (::setns(before_.get(), CLONE_NEWNET) < 0) std::abort();
   }
   OwnNamespace(const OwnNamespace&) = delete;
   OwnNamespace& operator=(const OwnNamespace&) = delete;
 
-  bool entered() const { return entered_; }
-
  private:
   UniqueFd before_;
-  bool entered_ = false;
 };
 
-#define ARCA_OWN_NAMESPACE(name)                                                       \
-  OwnNamespace name;                                                                   \
-  if (!name.entered() || ::access("/dev/net/tun", R_OK | W_OK) != 0) {                 \
-    MESSAGE("SKIPPED: needs root for a network namespace, and /dev/net/tun for TAPs"); \
-    return;                                                                            \
-  }
+// Decorates a test that makes namespaces and TAPs. Where it can't, it is counted as skipped, and
+// the reason is said once.
+inline doctest::skip needs_root() {
+  static const bool missing = [] {
+    const bool none = ::geteuid() != 0 || ::access("/dev/net/tun", R_OK | W_OK) != 0;
+    if (none) {
+      std::fputs("SKIPPED: tests that need root for network namespaces, and /dev/net/tun\n",
+                 stderr);
+    }
+    return none;
+  }();
+  return doctest::skip(missing);
+}
 
 // A directory below /tmp that is removed with its files.
 class ScratchDirectory {

@@ -223,8 +223,9 @@ ThreadUse use_of(const std::vector<Worker*>& workers) {
 
 }  // namespace
 
-TEST_CASE("Relay: frames cross both ways, byte for byte, and the carrier follows the peer") {
-  ARCA_OWN_NAMESPACE(own);
+TEST_CASE("Relay: frames cross both ways, byte for byte, and the carrier follows the peer" *
+          needs_root()) {
+  const OwnNamespace own;
   for (const size_t workers : kWorkerCounts) {
     CAPTURE(workers);
     ScratchDirectory scratch;
@@ -267,8 +268,8 @@ TEST_CASE("Relay: frames cross both ways, byte for byte, and the carrier follows
   }
 }
 
-TEST_CASE("Relay: a peer that says nothing is known as plain all the same") {
-  ARCA_OWN_NAMESPACE(own);
+TEST_CASE("Relay: a peer that says nothing is known as plain all the same" * needs_root()) {
+  const OwnNamespace own;
   ScratchDirectory scratch;
   const auto engine = start_engine(2);
   TestRelay relay(*engine, "tap0");
@@ -277,8 +278,8 @@ TEST_CASE("Relay: a peer that says nothing is known as plain all the same") {
   CHECK(relay.events.next() == "connected plain");
 }
 
-TEST_CASE("Relay: a second peer is refused, and the first notices nothing") {
-  ARCA_OWN_NAMESPACE(own);
+TEST_CASE("Relay: a second peer is refused, and the first notices nothing" * needs_root()) {
+  const OwnNamespace own;
   for (const size_t workers : kWorkerCounts) {
     CAPTURE(workers);
     ScratchDirectory scratch;
@@ -306,8 +307,8 @@ TEST_CASE("Relay: a second peer is refused, and the first notices nothing") {
   }
 }
 
-TEST_CASE("Relay: a second peer replaces the first, if that is the policy") {
-  ARCA_OWN_NAMESPACE(own);
+TEST_CASE("Relay: a second peer replaces the first, if that is the policy" * needs_root()) {
+  const OwnNamespace own;
   for (const size_t workers : kWorkerCounts) {
     CAPTURE(workers);
     ScratchDirectory scratch;
@@ -335,8 +336,8 @@ TEST_CASE("Relay: a second peer replaces the first, if that is the policy") {
   }
 }
 
-TEST_CASE("Relay: of many peers that replace each other the last one stays") {
-  ARCA_OWN_NAMESPACE(own);
+TEST_CASE("Relay: of many peers that replace each other the last one stays" * needs_root()) {
+  const OwnNamespace own;
   ScratchDirectory scratch;
   const auto engine = start_engine(2);
   RelayOptions options = default_options();
@@ -369,8 +370,8 @@ TEST_CASE("Relay: of many peers that replace each other the last one stays") {
   CHECK(relay->counters().peers_connected.get() == static_cast<uint64_t>(connected));
 }
 
-TEST_CASE("Relay: offloads that one peer agreed to do not outlive its link") {
-  ARCA_OWN_NAMESPACE(own);
+TEST_CASE("Relay: offloads that one peer agreed to do not outlive its link" * needs_root()) {
+  const OwnNamespace own;
   ScratchDirectory scratch;
   const auto engine = start_engine(2);
   RelayOptions options = default_options();
@@ -405,8 +406,8 @@ TEST_CASE("Relay: offloads that one peer agreed to do not outlive its link") {
   }
 }
 
-TEST_CASE("Relay: 500 flaps leave nothing") {
-  ARCA_OWN_NAMESPACE(own);
+TEST_CASE("Relay: 500 flaps leave nothing" * needs_root()) {
+  const OwnNamespace own;
   for (const size_t workers : kWorkerCounts) {
     CAPTURE(workers);
     ScratchDirectory scratch;
@@ -440,8 +441,9 @@ TEST_CASE("Relay: 500 flaps leave nothing") {
   }
 }
 
-TEST_CASE("Relay: a breach ends the link with its reason, and the next peer is served") {
-  ARCA_OWN_NAMESPACE(own);
+TEST_CASE("Relay: a breach ends the link with its reason, and the next peer is served" *
+          needs_root()) {
+  const OwnNamespace own;
   ScratchDirectory scratch;
   const auto engine = start_engine(2);
   TestRelay relay(*engine, "tap0");
@@ -489,8 +491,8 @@ TEST_CASE("Relay: a breach ends the link with its reason, and the next peer is s
   CHECK(relay->counters().peers_connected.get() == std::size(cases));
 }
 
-TEST_CASE("Relay: goodbye in both directions") {
-  ARCA_OWN_NAMESPACE(own);
+TEST_CASE("Relay: goodbye in both directions" * needs_root()) {
+  const OwnNamespace own;
   ScratchDirectory scratch;
   const auto engine = start_engine(2);
   TestRelay relay(*engine, "tap0");
@@ -518,8 +520,8 @@ TEST_CASE("Relay: goodbye in both directions") {
   CHECK(peer.is_over());
 }
 
-TEST_CASE("Relay: a plain peer gets frames and nothing else, also at the end") {
-  ARCA_OWN_NAMESPACE(own);
+TEST_CASE("Relay: a plain peer gets frames and nothing else, also at the end" * needs_root()) {
+  const OwnNamespace own;
   ScratchDirectory scratch;
   const auto engine = start_engine(2);
   TestRelay relay(*engine, "tap0");
@@ -533,8 +535,8 @@ TEST_CASE("Relay: a plain peer gets frames and nothing else, also at the end") {
   CHECK(peer.is_over());
 }
 
-TEST_CASE("Relay against relay: HELLO, the interface's configuration, and frames") {
-  ARCA_OWN_NAMESPACE(own);
+TEST_CASE("Relay against relay: HELLO, the interface's configuration, and frames" * needs_root()) {
+  const OwnNamespace own;
   for (const size_t workers : kWorkerCounts) {
     CAPTURE(workers);
     ScratchDirectory scratch;
@@ -578,8 +580,8 @@ TEST_CASE("Relay against relay: HELLO, the interface's configuration, and frames
   }
 }
 
-TEST_CASE("Relay: a dialler comes back, and does not hammer") {
-  ARCA_OWN_NAMESPACE(own);
+TEST_CASE("Relay: a dialler comes back, and does not hammer" * needs_root()) {
+  const OwnNamespace own;
   ScratchDirectory scratch;
   const auto engine = start_engine(2);
   TestRelay relay(*engine, "tap0");
@@ -608,8 +610,9 @@ TEST_CASE("Relay: a dialler comes back, and does not hammer") {
   }
 }
 
-TEST_CASE("Relay: a dialler that finds nobody sleeps between its tries, and tells it once") {
-  ARCA_OWN_NAMESPACE(own);
+TEST_CASE("Relay: a dialler that finds nobody sleeps between its tries, and tells it once" *
+          needs_root()) {
+  const OwnNamespace own;
   ScratchDirectory scratch;
   const auto engine = start_engine(1);
   TestRelay relay(*engine, "tap0");
@@ -625,8 +628,8 @@ TEST_CASE("Relay: a dialler that finds nobody sleeps between its tries, and tell
   CHECK(relay.events.next() == "dial-failed ECONNREFUSED");
 }
 
-TEST_CASE("Relay: with dial_once a dialler gives up") {
-  ARCA_OWN_NAMESPACE(own);
+TEST_CASE("Relay: with dial_once a dialler gives up" * needs_root()) {
+  const OwnNamespace own;
   ScratchDirectory scratch;
   const auto engine = start_engine(2);
   RelayOptions options = default_options();
@@ -650,8 +653,9 @@ TEST_CASE("Relay: with dial_once a dialler gives up") {
   }
 }
 
-TEST_CASE("Relay: a peer that does not read costs it bounded memory, and nobody else anything") {
-  ARCA_OWN_NAMESPACE(own);
+TEST_CASE("Relay: a peer that does not read costs it bounded memory, and nobody else anything" *
+          needs_root()) {
+  const OwnNamespace own;
   for (const size_t workers : kWorkerCounts) {
     CAPTURE(workers);
     ScratchDirectory scratch;
@@ -698,8 +702,8 @@ TEST_CASE("Relay: a peer that does not read costs it bounded memory, and nobody 
   }
 }
 
-TEST_CASE("Relay: a peer that neither reads nor goes does not hold up close()") {
-  ARCA_OWN_NAMESPACE(own);
+TEST_CASE("Relay: a peer that neither reads nor goes does not hold up close()" * needs_root()) {
+  const OwnNamespace own;
   ScratchDirectory scratch;
   const auto engine = start_engine(2);
   TestRelay relay(*engine, "tap0");
@@ -714,8 +718,8 @@ TEST_CASE("Relay: a peer that neither reads nor goes does not hold up close()") 
   CHECK(Clock::now() - start < 1s);
 }
 
-TEST_CASE("Relay: a peer that sends byte by byte") {
-  ARCA_OWN_NAMESPACE(own);
+TEST_CASE("Relay: a peer that sends byte by byte" * needs_root()) {
+  const OwnNamespace own;
   ScratchDirectory scratch;
   const auto engine = start_engine(2);
   TestRelay relay(*engine, "tap0");
@@ -730,8 +734,8 @@ TEST_CASE("Relay: a peer that sends byte by byte") {
   }
 }
 
-TEST_CASE("Relay: pings are answered, a flood of them costs bounded memory") {
-  ARCA_OWN_NAMESPACE(own);
+TEST_CASE("Relay: pings are answered, a flood of them costs bounded memory" * needs_root()) {
+  const OwnNamespace own;
   for (const size_t workers : kWorkerCounts) {
     CAPTURE(workers);
     ScratchDirectory scratch;
@@ -770,8 +774,8 @@ TEST_CASE("Relay: pings are answered, a flood of them costs bounded memory") {
   }
 }
 
-TEST_CASE("Relay: a flood of HELLOs costs bounded memory, and the last one counts") {
-  ARCA_OWN_NAMESPACE(own);
+TEST_CASE("Relay: a flood of HELLOs costs bounded memory, and the last one counts" * needs_root()) {
+  const OwnNamespace own;
   for (const size_t workers : kWorkerCounts) {
     CAPTURE(workers);
     ScratchDirectory scratch;
@@ -805,8 +809,8 @@ TEST_CASE("Relay: a flood of HELLOs costs bounded memory, and the last one count
   }
 }
 
-TEST_CASE("Relay: a TAP that is deleted under it is told as lost") {
-  ARCA_OWN_NAMESPACE(own);
+TEST_CASE("Relay: a TAP that is deleted under it is told as lost" * needs_root()) {
+  const OwnNamespace own;
   for (const size_t workers : kWorkerCounts) {
     CAPTURE(workers);
     ScratchDirectory scratch;
@@ -860,8 +864,8 @@ TEST_CASE("Relay: a TAP that is deleted under it is told as lost") {
   }
 }
 
-TEST_CASE("Relay: listen() and dial() that can't be") {
-  ARCA_OWN_NAMESPACE(own);
+TEST_CASE("Relay: listen() and dial() that can't be" * needs_root()) {
+  const OwnNamespace own;
   ScratchDirectory scratch;
   const auto engine = start_engine(2);
   TestRelay relay(*engine, "tap0");
@@ -874,8 +878,8 @@ TEST_CASE("Relay: listen() and dial() that can't be") {
   CHECK(connect_to(scratch / "s"));
 }
 
-TEST_CASE("Relay: close() at any moment completes and leaves nothing") {
-  ARCA_OWN_NAMESPACE(own);
+TEST_CASE("Relay: close() at any moment completes and leaves nothing" * needs_root()) {
+  const OwnNamespace own;
   ScratchDirectory scratch;
   Random random(test_seed());
   const auto engine = start_engine(3);
@@ -917,8 +921,8 @@ TEST_CASE("Relay: close() at any moment completes and leaves nothing") {
   }
 }
 
-TEST_CASE("Engine: stop() with links up and frames moving, then the relays go") {
-  ARCA_OWN_NAMESPACE(own);
+TEST_CASE("Engine: stop() with links up and frames moving, then the relays go" * needs_root()) {
+  const OwnNamespace own;
   const size_t descriptors = count_descriptors();
   const size_t threads = count_threads();
   for (const size_t workers : kWorkerCounts) {
@@ -951,8 +955,8 @@ TEST_CASE("Engine: stop() with links up and frames moving, then the relays go") 
   CHECK(count_threads() == threads);
 }
 
-TEST_CASE("Engine: 200 relays, of which the idle ones cost nothing") {
-  ARCA_OWN_NAMESPACE(own);
+TEST_CASE("Engine: 200 relays, of which the idle ones cost nothing" * needs_root()) {
+  const OwnNamespace own;
   constexpr uint32_t kFrames = 20000;
   // CPU time and sleeps of both workers for the same frames through one relay of `count`.
   const auto measure = [&](size_t count) {
@@ -994,8 +998,8 @@ TEST_CASE("Engine: 200 relays, of which the idle ones cost nothing") {
   CHECK(among_many < alone * 3 / 2 + 20ms);
 }
 
-TEST_CASE("Engine: two busy relays share a worker fairly") {
-  ARCA_OWN_NAMESPACE(own);
+TEST_CASE("Engine: two busy relays share a worker fairly" * needs_root()) {
+  const OwnNamespace own;
   ScratchDirectory scratch;
   const auto engine = start_engine(1);
   TestRelay greedy(*engine, "tap0");

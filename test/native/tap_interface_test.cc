@@ -14,8 +14,8 @@ IpPrefix prefix(const char* text) { return parse_prefix(text).value(); }
 
 }  // namespace
 
-TEST_CASE("TapInterface: carrier off at first, then follows; gone with its owner") {
-  ARCA_OWN_NAMESPACE(own);
+TEST_CASE("TapInterface: carrier off at first, then follows; gone with its owner" * needs_root()) {
+  const OwnNamespace own;
   {
     Result<TapInterface> made = TapInterface::create("tap0");
     REQUIRE(made.ok());
@@ -33,8 +33,8 @@ TEST_CASE("TapInterface: carrier off at first, then follows; gone with its owner
   CHECK_FALSE(has_interface("tap0"));
 }
 
-TEST_CASE("bring_up_silent: the host's stack takes no part") {
-  ARCA_OWN_NAMESPACE(own);
+TEST_CASE("bring_up_silent: the host's stack takes no part" * needs_root()) {
+  const OwnNamespace own;
   Result<TapInterface> made = TapInterface::create("tap0");
   REQUIRE(made.ok());
   REQUIRE(bring_up_silent(made.value(), 9000).ok());
@@ -55,8 +55,8 @@ TEST_CASE("bring_up_silent: the host's stack takes no part") {
   CHECK(made.value().tap.read_frame(one).kind == IoOutcome::Kind::kWouldBlock);
 }
 
-TEST_CASE("TapInterface refuses a device that exists") {
-  ARCA_OWN_NAMESPACE(own);
+TEST_CASE("TapInterface refuses a device that exists" * needs_root()) {
+  const OwnNamespace own;
   Result<TapInterface> made = TapInterface::create("tap0");
   REQUIRE(made.ok());
   Result<TapInterface> again = TapInterface::create("tap0");
@@ -68,8 +68,8 @@ TEST_CASE("TapInterface refuses a device that exists") {
   CHECK(TapInterface::create("lo").error().code == EBUSY);
 }
 
-TEST_CASE("TapInterface takes the names that the kernel takes, as they are") {
-  ARCA_OWN_NAMESPACE(own);
+TEST_CASE("TapInterface takes the names that the kernel takes, as they are" * needs_root()) {
+  const OwnNamespace own;
   for (const std::string name : {"a", "fifteen-bytes-x", "t.1", "all1", "tap@x"}) {
     CAPTURE(name);
     Result<TapInterface> made = TapInterface::create(name);
@@ -103,9 +103,10 @@ TEST_CASE("TapInterface takes the names that the kernel takes, as they are") {
   CHECK(read_file("/proc/sys/net/ipv6/conf/all/disable_ipv6") == "0\n");
 }
 
-TEST_CASE("TapDevice: frames in both directions, and the errors of a device that goes down") {
+TEST_CASE("TapDevice: frames in both directions, and the errors of a device that goes down" *
+          needs_root()) {
   using Kind = IoOutcome::Kind;
-  ARCA_OWN_NAMESPACE(own);
+  const OwnNamespace own;
   Result<TapInterface> made = TapInterface::create("tap0");
   REQUIRE(made.ok());
   TapInterface& interface = made.value();
@@ -135,8 +136,8 @@ TEST_CASE("TapDevice: frames in both directions, and the errors of a device that
   CHECK(interface.tap.set_carrier(true).error().code == EBADFD);
 }
 
-TEST_CASE("Netlink: MTU limits, MAC, and what is not there") {
-  ARCA_OWN_NAMESPACE(own);
+TEST_CASE("Netlink: MTU limits, MAC, and what is not there" * needs_root()) {
+  const OwnNamespace own;
   Result<TapInterface> made = TapInterface::create("tap0");
   REQUIRE(made.ok());
   Netlink& netlink = made.value().netlink;
@@ -165,8 +166,8 @@ TEST_CASE("Netlink: MTU limits, MAC, and what is not there") {
   CHECK(set_mtu(1500).ok());  // an error leaves the socket usable
 }
 
-TEST_CASE("Netlink: addresses and routes, also before there is a carrier") {
-  ARCA_OWN_NAMESPACE(own);
+TEST_CASE("Netlink: addresses and routes, also before there is a carrier" * needs_root()) {
+  const OwnNamespace own;
   Result<TapInterface> made = TapInterface::create("eth0");
   REQUIRE(made.ok());
   Netlink& netlink = made.value().netlink;
@@ -193,8 +194,8 @@ TEST_CASE("Netlink: addresses and routes, also before there is a carrier") {
   CHECK(netlink.remove_address(index, prefix("10.9.0.2/24")).error().code == EADDRNOTAVAIL);
 }
 
-TEST_CASE("Netlink: frames that find the TAP's queue full are counted") {
-  ARCA_OWN_NAMESPACE(own);
+TEST_CASE("Netlink: frames that find the TAP's queue full are counted" * needs_root()) {
+  const OwnNamespace own;
   Result<TapInterface> made = TapInterface::create("tap0");
   REQUIRE(made.ok());
   REQUIRE(bring_up_silent(made.value(), 1500).ok());

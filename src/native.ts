@@ -72,7 +72,7 @@ export type NativeEvent =
   | { readonly type: 'peer-connected'; readonly peer: Peer; readonly agreed: Agreed }
   /** The peer said HELLO again (or late), and what was agreed changed. */
   | { readonly type: 'peer-updated'; readonly peer: Peer; readonly agreed: Agreed }
-  /** `reason` is a stable word (`end-of-stream`, `reset`, `breach`, `goodbye`, `replaced`), `detail` is for people. */
+  /** `reason` is a stable word (`end-of-stream`, `reset`, `breach`, `goodbye`, `replaced`, `tap-lost`), `detail` is for people. */
   | { readonly type: 'peer-gone'; readonly peer: Peer; readonly reason: string; readonly detail: string }
   | { readonly type: 'peer-refused'; readonly peer: Peer; readonly reason: 'cid-not-allowed' | 'busy' }
   /** A dialling relay could not reach its peer; told when the error changes, not at each try. */
@@ -116,9 +116,9 @@ export interface NativeRelay {
   readonly tap: string;
   /** Index of the TAP device in its network namespace. */
   readonly ifindex: number;
-  /** Binds, listens and starts to accept. Throws `NativeError` (EADDRINUSE: somebody listens there; ENODEV or EAFNOSUPPORT: no vsock). A stale Unix socket is replaced. */
+  /** Binds, listens and starts to accept. Throws `NativeError` (EADDRINUSE: somebody listens there; ENODEV or EAFNOSUPPORT: no vsock). A stale Unix socket is replaced. EALREADY: it listens or dials already. */
   listen(endpoint: Endpoint): void;
-  /** Dials for ever, with backoff from 10 ms to 1 s, and again after each peer that goes. */
+  /** Dials for ever, with backoff from 10 ms to 1 s, and again after each peer that goes. EALREADY: it listens or dials already. */
   dial(endpoint: Endpoint): void;
   /** The switch takes these from now on; the peer is told. */
   setOffloads(offloads: readonly Offload[]): void;

@@ -50,6 +50,25 @@ export const ERROR_KINDS = {
   'sandbox-failed': { exitCode: 60, meaning: 'a part of the sandbox did not start or stop' },
   'datapath-missing': { exitCode: 61, meaning: 'the kernel has no Open vSwitch datapath' },
   'sandbox-missing': { exitCode: 62, meaning: 'no sandbox is up in that run directory' },
+
+  'control-unreachable': { exitCode: 70, meaning: 'arca-control can not be reached' },
+  'spec-invalid': { exitCode: 71, meaning: 'a name, address, MAC, tag or other property is not valid' },
+  'network-conflict': { exitCode: 72, meaning: 'a network of that name exists with other properties' },
+  'network-busy': { exitCode: 73, meaning: 'the network still has attachments' },
+  'network-foreign': { exitCode: 74, meaning: 'the logical switch belongs to somebody else; adopt it first' },
+  'tag-in-use': { exitCode: 75, meaning: 'another network has that VLAN tag' },
+  'tags-exhausted': { exitCode: 76, meaning: 'every VLAN tag of the range is in use' },
+  'subnet-overlap': { exitCode: 77, meaning: 'the subnet overlaps that of another network' },
+  'attachment-unknown': { exitCode: 78, meaning: 'the container is not attached to that network' },
+  'attachment-conflict': { exitCode: 79, meaning: 'the container is attached already, with other properties' },
+  'address-in-use': { exitCode: 80, meaning: 'another container of the network has that address' },
+  'mac-in-use': { exitCode: 81, meaning: 'another container has that MAC' },
+  'ports-exhausted': { exitCode: 82, meaning: 'every vsock port of the range, or every address, is in use' },
+  'chassis-conflict': { exitCode: 83, meaning: 'another chassis has that name or encapsulation address' },
+  'chassis-unknown': { exitCode: 84, meaning: 'the southbound database has no chassis of that name' },
+  'southbound-unreachable': { exitCode: 85, meaning: 'the OVN southbound database can not be reached' },
+  'southbound-timeout': { exitCode: 86, meaning: 'the OVN southbound database did not answer in time' },
+  'not-supported': { exitCode: 87, meaning: 'this is not done in this mode or version' },
 } as const satisfies Record<string, ErrorKind>;
 
 export type ErrorCode = keyof typeof ERROR_KINDS;
@@ -57,11 +76,18 @@ export type ErrorCode = keyof typeof ERROR_KINDS;
 /** The message says what failed, on what (switch, socket, daemon), and what mends it. */
 export class ArcaError extends Error {
   readonly code: ErrorCode;
+  /** For scripts: what differs, which step failed, and the like. */
+  readonly details: Readonly<Record<string, unknown>> | undefined;
 
-  constructor(code: ErrorCode, message: string, options?: { readonly cause?: unknown }) {
+  constructor(
+    code: ErrorCode,
+    message: string,
+    options?: { readonly cause?: unknown; readonly details?: Readonly<Record<string, unknown>> },
+  ) {
     super(message, options);
     this.name = 'ArcaError';
     this.code = code;
+    this.details = options?.details;
   }
 
   get exitCode(): number {

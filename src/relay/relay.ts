@@ -10,13 +10,13 @@ import { attachPort, clearPortName } from '../ovs/attach.js';
 import { type Keeper, keepAttached } from '../ovs/keeper.js';
 import { ovsPlaces } from '../ovs/places.js';
 import type { PortSpec } from '../ovs/port-commands.js';
+import { createUndoStack, type UndoStack } from '../undo.js';
 import type { FoundBridge, LookUps } from './look-ups.js';
 import { listenFailure, tapFailure } from './native-errors.js';
 import type { Notifier } from './notify.js';
 import { offloadsFor } from './offloads.js';
 import { endpointText, type RelayOptions } from './options.js';
 import { createReporter, type RelayFacts, type RelayStatus, type Reporter } from './reporter.js';
-import { createUndoStack, type UndoStack } from './undo.js';
 
 export interface RelayDependencies {
   /** Its owner closes it, after the relay has stopped. */

@@ -1,5 +1,5 @@
 /** What has to be undone, in the reverse order of how it was done: after a start that failed, and at the end. */
-import type { Logger } from '../log.js';
+import type { Logger } from './log.js';
 
 export interface UndoStack {
   push(what: string, undo: () => void | Promise<void>): void;

@@ -134,6 +134,50 @@ export interface NativeEngine {
   close(): Promise<void>;
 }
 
+/** Callers of a byte proxy; who is refused was not read a byte from. */
+export interface StreamProxyOptions {
+  /** `vsock:PORT` for callers of other VMs; a Unix socket serves too. */
+  readonly listen: Endpoint;
+  /** Dialled once for each caller. */
+  readonly target: { readonly transport: 'unix'; readonly path: string };
+  /** Who may call over vsock: at least one CID there, for nobody is let in by default. Not asked of a Unix socket's callers. */
+  readonly allowedCids: readonly number[];
+  /** 1 to 1024. Further callers are refused until one is gone. */
+  readonly maxConnections: number;
+}
+
+/** `busy`: `maxConnections` are open. `target-unreachable`: nobody serves the target. */
+export type ProxyRefusal = 'busy' | 'cid-not-allowed' | 'target-unreachable';
+
+/** Each kind and reason is told at most once a second, however many callers there are. */
+export type StreamProxyEvent =
+  /** `count`: how many since this reason was told last; `peer` is the latest of them. */
+  | {
+      readonly type: 'refused';
+      readonly reason: ProxyRefusal;
+      readonly peer: Peer;
+      readonly count: number;
+      readonly detail: string;
+    }
+  /** Nobody could be accepted, for example without free descriptors (`EMFILE`); callers wait, and it is tried again. */
+  | { readonly type: 'accept-failed'; readonly code: string; readonly count: number; readonly detail: string };
+
+export interface StreamProxyStats {
+  /** Now. */
+  readonly connectionsOpen: number;
+  /** These and all below: since the start. */
+  readonly connectionsAccepted: number;
+  readonly connectionsRefused: Readonly<Record<ProxyRefusal, number>>;
+  readonly bytesToTarget: number;
+  readonly bytesFromTarget: number;
+}
+
+export interface StreamProxy {
+  stats(): StreamProxyStats;
+  /** Closes the listener and every connection and joins the thread; no event comes after it was called. Safe to call twice. */
+  stop(): Promise<void>;
+}
+
 interface Addon {
   /** `workers`: threads, 2 by default: one a direction for a single relay. */
   readonly Engine: new (options?: {
@@ -141,6 +185,12 @@ interface Addon {
   }) => NativeEngine;
   /** `vsock:PORT`, `vsock:CID:PORT` or `unix:PATH`. Throws `NativeError` with EINVAL and a message for the user. */
   parseEndpoint(text: string): Endpoint;
+  /**
+   * Listens, and carries bytes between each caller and a connection of its own to the target, on one thread beside
+   * JavaScript's. Bounded: at most 64 KiB wait for a reader that is slow, and then its writer waits, too. The end of
+   * either direction is passed on, and the other goes on. Throws `NativeError` as `NativeRelay.listen` does.
+   */
+  startStreamProxy(options: StreamProxyOptions, onEvent: (event: StreamProxyEvent) => void): StreamProxy;
   /** One datagram to `NOTIFY_SOCKET` (sd_notify(3)); a path, or `@` and an abstract name. Throws `NativeError`; does not block. */
   sdNotify(path: string, state: string): void;
 }
@@ -150,4 +200,5 @@ const addon = require('../build/Release/arca_native.node') as Addon;
 
 export const Engine: Addon['Engine'] = addon.Engine;
 export const parseEndpoint: Addon['parseEndpoint'] = addon.parseEndpoint;
+export const startStreamProxy: Addon['startStreamProxy'] = addon.startStreamProxy;
 export const sdNotify: Addon['sdNotify'] = addon.sdNotify;

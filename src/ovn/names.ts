@@ -1,0 +1,76 @@
+/**
+ * How things are called in OVN's and OVS's databases: names that follow from others, and the keys under which our facts
+ * stand in `external_ids` and `other_config`. Each is derived here and nowhere else, so that what attach makes is what
+ * detach finds. docs/northbound.md describes the rows. Pure.
+ */
+import { createHash } from 'node:crypto';
+
+/** The mark of what is ours; we change and remove nothing else. */
+export const OWNER_KEY = 'arca-owner';
+/** On rows of the northbound and southbound databases. Ports of OVS carry that of src/ovs/port-commands.ts. */
+export const CONTROL_OWNER = 'arca-control';
+
+/** `external_ids` of NB_Global: another value after each change of ours, so that two who plan at once are told. */
+export const GENERATION_KEY = 'arca-generation';
+/** `external_ids` of rows that we made: the generation that it made. */
+export const MADE_KEY = 'arca-made';
+
+/** `external_ids` of a Logical_Switch. */
+export const TAG_KEY = 'vlan_tag';
+export const MTU_KEY = 'arca-mtu';
+/** With commas between. */
+export const DNS_KEY = 'arca-dns';
+
+/** `other_config` of a Logical_Switch. northd reads all but the gateway. */
+export const SUBNET_KEY = 'subnet';
+export const EXCLUDE_KEY = 'exclude_ips';
+export const GATEWAY_KEY = 'gateway';
+/** `true` on a switch without a subnet: northd draws MACs all the same. */
+export const MAC_ONLY_KEY = 'mac_only';
+
+/** `external_ids` of a Logical_Switch_Port. */
+export const CONTAINER_KEY = 'arca-container';
+export const NETWORK_KEY = 'arca-network';
+/** `vsock:5555` or `unix:PATH`. */
+export const ENDPOINT_KEY = 'arca-endpoint';
+export const TAP_KEY = 'arca-tap';
+/** With commas between; not there: any may connect. */
+export const PEER_CIDS_KEY = 'arca-peer-cids';
+
+export type PortEndpoint =
+  | { readonly transport: 'vsock'; readonly port: number }
+  | { readonly transport: 'unix'; readonly path: string };
+
+/** Names of logical switch ports are unique in the whole database. A container's name has no `/`, so no two pairs meet. */
+export function logicalPortName(container: string, network: string): string {
+  return `${container}/${network}`;
+}
+
+/** At most 15 bytes, which is what the kernel takes. Two Unix endpoints may meet in 32 bits: `createPort` looks. */
+export function tapName(endpoint: PortEndpoint, container: string, network: string): string {
+  switch (endpoint.transport) {
+    case 'vsock':
+      return `tap${endpoint.port}`;
+    case 'unix':
+      return `tap${createHash('sha256').update(`${container}\0${network}`).digest('hex').slice(0, 8)}`;
+  }
+}
+
+/** As the relay's `--listen` takes it, and as `arca-endpoint` holds it. */
+export function endpointText(endpoint: PortEndpoint): string {
+  switch (endpoint.transport) {
+    case 'vsock':
+      return `vsock:${endpoint.port}`;
+    case 'unix':
+      return `unix:${endpoint.path}`;
+  }
+}
+
+/** What `endpointText` wrote, or nothing. */
+export function readEndpoint(text: string): PortEndpoint | undefined {
+  if (text.startsWith('unix:') && text.length > 'unix:'.length) {
+    return { transport: 'unix', path: text.slice('unix:'.length) };
+  }
+  const [, port] = /^vsock:([1-9]\d{0,9})$/.exec(text) ?? [];
+  return port === undefined ? undefined : { transport: 'vsock', port: Number(port) };
+}

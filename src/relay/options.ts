@@ -4,16 +4,12 @@
  */
 import { isIP, isIPv4 } from 'node:net';
 import { ArcaError } from '../errors.js';
+import type { HttpEndpoint } from '../http-listen.js';
 import type { Endpoint, InterfaceConfig } from '../native.js';
 import { FIRST_TAG, LAST_TAG, parseTag } from '../ovn/network-tag.js';
 import type { OffloadMode } from './offloads.js';
 
 export type AttachMode = 'vlan' | 'auto' | 'ovn';
-
-/** Where metrics and status are served. */
-export type HttpEndpoint =
-  | { readonly transport: 'unix'; readonly path: string }
-  | { readonly transport: 'tcp'; readonly host: string; readonly port: number };
 
 export interface RelayOptions {
   readonly role: 'listen' | 'dial';
@@ -38,6 +34,7 @@ export interface RelayOptions {
   readonly nb: string | undefined;
   /** For the whole start. */
   readonly timeoutMs: number;
+  /** Where metrics and status are served. */
   readonly metrics: HttpEndpoint | undefined;
   /** Told to the container's end in HELLO. */
   readonly interfaceConfig: InterfaceConfig;

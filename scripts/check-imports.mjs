@@ -7,7 +7,7 @@ import { fileURLToPath } from 'node:url';
 const root = fileURLToPath(new URL('..', import.meta.url));
 
 /** Folder of src/ (or a module that stands in src/ itself): what it may import, beside its own folder. */
-const LEAVES = ['errors', 'exec', 'http-listen', 'latch', 'line-writer', 'log', 'undo', 'version'];
+const LEAVES = ['errors', 'exec', 'http-listen', 'latch', 'line-writer', 'log', 'processes', 'undo', 'version'];
 const TYPESCRIPT = {
   cli: ['control', 'relay', 'state', 'sandbox', 'native', ...LEAVES],
   control: ['relay', 'ovn', 'ovs', 'ovsdb', 'native', 'metrics', ...LEAVES],

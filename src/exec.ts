@@ -2,6 +2,10 @@
  * The only module of `src/` that starts processes. There is no shell: arguments reach the program as they are.
  */
 import { spawn } from 'node:child_process';
+import { type FileHandle, open } from 'node:fs/promises';
+import type { Socket } from 'node:net';
+import { createInterface } from 'node:readline';
+import { setTimeout as delay } from 'node:timers/promises';
 
 export interface RunOptions {
   /** The program has this long, then it gets SIGTERM, and SIGKILL shortly after. */
@@ -209,6 +213,72 @@ export function runInForeground(command: string, args: readonly string[], env: N
       settle(() => resolve(endedBy === null ? { exitCode: exitCode ?? 1 } : { endedBy }));
     });
   });
+}
+
+/** The descriptor on which a detached program tells lines to who started it. */
+export const NOTIFY_FD = 3;
+
+export interface DetachedOptions {
+  readonly env: NodeJS.ProcessEnv;
+  /** Its standard output and error are appended to that file. */
+  readonly logPath: string;
+  /** Called with each line that it writes to `NOTIFY_FD`, without the newline. */
+  readonly onLine: (line: string) => void;
+}
+
+export interface DetachedProcess {
+  readonly pid: number;
+  /** Settles, never rejects, when the program has ended and its last line was told. */
+  readonly ended: Promise<Ending>;
+}
+
+/**
+ * Starts a program that lives on when we end, however that is: in a session of its own, so that no signal of our
+ * terminal reaches it, without any descriptor of ours but `NOTIFY_FD`, whose other end the kernel closes with us. It
+ * is no reason for this process to live on. Rejects with a `CommandError` if it can't be started, or the log not opened.
+ */
+export async function startDetached(
+  command: string,
+  args: readonly string[],
+  { env, logPath, onLine }: DetachedOptions,
+): Promise<DetachedProcess> {
+  const failed = (cause: unknown): CommandError => {
+    const why = cause instanceof Error ? cause.message : String(cause);
+    const what = { command, args, failure: 'not-found', output: { stdout: '', stderr: '' } } as const;
+    return new CommandError(what, `can not start ${command}: ${why}`, { cause });
+  };
+  let log: FileHandle;
+  try {
+    log = await open(logPath, 'a', 0o640);
+  } catch (cause) {
+    throw failed(cause);
+  }
+  try {
+    const child = spawn(command, args, { detached: true, stdio: ['ignore', log.fd, log.fd, 'pipe'], env });
+    const { pid } = child;
+    if (pid === undefined) throw failed(await new Promise((resolve) => child.once('error', resolve)));
+    const told = tellLines(child.stdio[NOTIFY_FD] as Socket, onLine);
+    const exited = new Promise<Ending>((resolve) => {
+      child.once('exit', (exitCode, endedBy) => resolve(endedBy === null ? { exitCode: exitCode ?? 1 } : { endedBy }));
+    });
+    child.unref();
+    const ended = exited.then(async (ending) => {
+      await Promise.race([told, delay(DRAIN_GRACE_MS, undefined, { ref: false })]);
+      return ending;
+    });
+    return { pid, ended };
+  } finally {
+    await log.close();
+  }
+}
+
+/** Settles when the stream has ended. A line that is not finished by then is told, too. */
+function tellLines(stream: Socket, onLine: (line: string) => void): Promise<void> {
+  stream.unref();
+  stream.on('error', () => {});
+  const lines = createInterface({ input: stream });
+  lines.on('line', onLine);
+  return new Promise((resolve) => lines.once('close', resolve));
 }
 
 /** Collects a stream, at most `maxBytes` of it; the function that comes back gives the text so far. */

@@ -48,6 +48,27 @@ export interface Notifier {
   close(): void;
 }
 
+/** A notifier that others listen to, too. */
+export interface EventFeed extends Notifier {
+  /** Calls `listener`, which must not throw, with each event from now on; the function that comes back ends that. */
+  subscribe(listener: (event: RelayEvent) => void): () => void;
+}
+
+export function createEventFeed(notifier: Notifier): EventFeed {
+  const listeners = new Set<(event: RelayEvent) => void>();
+  return {
+    emit(event) {
+      notifier.emit(event);
+      for (const listener of [...listeners]) listener(event);
+    },
+    close: notifier.close,
+    subscribe(listener) {
+      listeners.add(listener);
+      return () => listeners.delete(listener);
+    },
+  };
+}
+
 export interface NotifierOptions {
   readonly fd: number | undefined;
   readonly systemd: { readonly socket: string; readonly send: (socket: string, state: string) => void } | undefined;

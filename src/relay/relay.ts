@@ -5,7 +5,7 @@
 import { ArcaError, toArcaError } from '../errors.js';
 import type { Logger } from '../log.js';
 import type { MetricsRenderer } from '../metrics.js';
-import type { NativeEngine, NativeEvent, NativeRelay, Offload } from '../native.js';
+import type { InterfaceConfig, NativeEngine, NativeEvent, NativeRelay, Offload } from '../native.js';
 import { attachPort, clearPortName } from '../ovs/attach.js';
 import { type Keeper, keepAttached } from '../ovs/keeper.js';
 import { ovsPlaces } from '../ovs/places.js';
@@ -13,10 +13,10 @@ import type { PortSpec } from '../ovs/port-commands.js';
 import { createUndoStack, type UndoStack } from '../undo.js';
 import type { FoundBridge, LookUps } from './look-ups.js';
 import { listenFailure, tapFailure } from './native-errors.js';
-import type { Notifier } from './notify.js';
+import { createEventFeed, type EventFeed, type Notifier } from './notify.js';
 import { offloadsFor } from './offloads.js';
 import { endpointText, type RelayOptions } from './options.js';
-import { createReporter, type RelayFacts, type RelayStatus, type Reporter } from './reporter.js';
+import { createReporter, type RelayFacts, type RelayReport, type Reporter } from './reporter.js';
 
 export interface RelayDependencies {
   /** Its owner closes it, after the relay has stopped. */
@@ -26,6 +26,17 @@ export interface RelayDependencies {
   readonly env: NodeJS.ProcessEnv;
   readonly version: string;
 }
+
+/** What `GET /status` answers: what the relay is, how it fares, and what it was told, for whoever wants to adopt it. */
+export interface RelayStatus extends RelayReport {
+  /** What the container's end is told. */
+  readonly interfaceConfig: InterfaceConfig;
+  /** Empty: any. */
+  readonly allowedCids: readonly number[];
+}
+
+/** The first line of `GET /events`; those that follow are `RelayEvent`s. */
+export type RelayStatusLine = { readonly event: 'status' } & RelayStatus;
 
 export interface Relay {
   status(): RelayStatus;
@@ -52,9 +63,10 @@ export async function startRelay(
   signal: AbortSignal,
 ): Promise<Relay> {
   const undo = createUndoStack();
-  const reporter = createReporter({ tap: options.tap, ...dependencies });
+  const feed = createEventFeed(dependencies.notifier);
+  const reporter = createReporter({ tap: options.tap, ...dependencies, notifier: feed });
   try {
-    return await start(options, lookUps, dependencies, reporter, undo, signal);
+    return await start(options, lookUps, { ...dependencies, notifier: feed }, reporter, undo, signal);
   } catch (error) {
     const undoError = await undo.run(dependencies.log);
     if (undoError !== undefined) dependencies.log.error({ err: undoError }, 'the start could not be undone completely');
@@ -65,7 +77,7 @@ export async function startRelay(
 async function start(
   options: RelayOptions,
   lookUps: LookUps,
-  { engine, log, env, version }: RelayDependencies,
+  { engine, notifier, log, env, version }: RelayDependencies & { readonly notifier: EventFeed },
   reporter: Reporter,
   undo: UndoStack,
   signal: AbortSignal,
@@ -115,11 +127,15 @@ async function start(
 
   signal.throwIfAborted();
   const facts = factsOf(options, tag, found, native);
-  const status = (): RelayStatus => reporter.status(facts, native.counters());
+  const { interfaceConfig, allowedCids } = options;
+  const status = (): RelayStatus => ({
+    ...reporter.status(facts, native.counters()),
+    ...{ interfaceConfig, allowedCids },
+  });
   if (options.metrics !== undefined) {
     const { startStatusServer } = await import('./status-server.js');
     const metrics = metricsOf(native, reporter, version);
-    const server = await startStatusServer(options.metrics, { status, metrics }, signal);
+    const server = await startStatusServer(options.metrics, { status, metrics, subscribe: notifier.subscribe }, signal);
     undo.push('status server', server.stop);
   }
   openEndpoint(native, options);

@@ -25,7 +25,7 @@ export interface RelayFacts {
   readonly pid: number;
 }
 
-export interface RelayStatus extends RelayFacts {
+export interface RelayReport extends RelayFacts {
   readonly version: string;
   readonly state: RelayState;
   /** Set while `degraded`. */
@@ -48,7 +48,7 @@ export interface Reporter {
   nativeEvent(event: NativeEvent): void;
   stopping(reason: string): void;
   isReady(): boolean;
-  status(facts: RelayFacts, counters: RelayCounters): RelayStatus;
+  status(facts: RelayFacts, counters: RelayCounters): RelayReport;
   /** Settles with what ends the relay while it runs. */
   readonly failed: Promise<ArcaError>;
 }

@@ -11,6 +11,7 @@
 import { readdir, readFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import { ArcaError, toArcaError } from '../errors.js';
+import { findByArgument, type ProcessInfo, signalProcess, waitForExit } from '../processes.js';
 import { DAEMON_NAMES, type DaemonName, describeDaemon, STANDARD_DAEMONS } from './daemons.js';
 import { defaultNetns } from './layout.js';
 import {
@@ -25,7 +26,6 @@ import {
   removeNamespace,
   removeRunDirectory,
 } from './place.js';
-import { findByArgument, type ProcessInfo, signalProcess, waitForExit } from './processes.js';
 import { chooseDatapath, type Limits, startDaemon, startOvn, startOvs } from './start.js';
 import { runTool } from './tool.js';
 

@@ -2,7 +2,7 @@
 import { existsSync } from 'node:fs';
 import { readdir } from 'node:fs/promises';
 import { expect, it } from 'vitest';
-import { findProcesses } from '../../src/sandbox/processes.js';
+import { findProcesses } from '../../src/processes.js';
 import { joinContainer } from '../support/container.js';
 import { startRelay } from '../support/relay.js';
 import { type TestSandbox, withSandbox } from '../support/sandbox.js';

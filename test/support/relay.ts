@@ -3,7 +3,7 @@ import { request } from 'node:http';
 import { join } from 'node:path';
 import { fileURLToPath } from 'node:url';
 import type { RelayEvent } from '../../src/relay/notify.js';
-import type { RelayStatus } from '../../src/relay/reporter.js';
+import type { RelayStatus } from '../../src/relay/relay.js';
 import { type Ended, EXTRA_FD, startInBackground, type WaitOptions } from './background.js';
 import { newEndpoint, type TestEndpoint } from './endpoint.js';
 import type { TestSandbox } from './sandbox.js';

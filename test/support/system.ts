@@ -2,7 +2,7 @@
 import { readdir } from 'node:fs/promises';
 import { expect } from 'vitest';
 import { run } from '../../src/exec.js';
-import { findProcesses } from '../../src/sandbox/processes.js';
+import { findProcesses } from '../../src/processes.js';
 import type { TestSandbox } from './sandbox.js';
 import { scaled } from './time.js';
 

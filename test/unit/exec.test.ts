@@ -1,5 +1,8 @@
-import { describe, expect, it } from 'vitest';
-import { CommandError, run } from '../../src/exec.js';
+import { mkdtempSync, readFileSync, rmSync } from 'node:fs';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
+import { afterEach, beforeEach, describe, expect, it, vi } from 'vitest';
+import { CommandError, run, startDetached } from '../../src/exec.js';
 
 async function failureOf(promise: Promise<unknown>): Promise<CommandError> {
   const error = await promise.then(
@@ -85,5 +88,64 @@ describe('run', () => {
     const { stdout } = await run('sh', ['-c', 'sleep 3 & echo up'], { timeoutMs: 10_000 });
     expect(stdout).toBe('up\n');
     expect(performance.now() - start).toBeLessThan(2000);
+  });
+});
+
+describe('startDetached', () => {
+  let folder: string;
+  beforeEach(() => {
+    folder = mkdtempSync(join(tmpdir(), 'arca-unit-'));
+  });
+  afterEach(() => rmSync(folder, { recursive: true }));
+
+  const start = (script: string, lines: string[] = []) =>
+    startDetached('sh', ['-c', script], {
+      env: process.env,
+      logPath: join(folder, 'log'),
+      onLine: (line) => lines.push(line),
+    });
+
+  it('tells its lines, its end, and keeps its output', async () => {
+    const lines: string[] = [];
+    const { ended } = await start('echo one >&3; echo two >&3; printf rest >&3; echo out; echo err >&2; exit 7', lines);
+    expect(await ended).toEqual({ exitCode: 7 });
+    expect(lines).toEqual(['one', 'two', 'rest']);
+    expect(readFileSync(join(folder, 'log'), 'utf8')).toBe('out\nerr\n');
+  });
+
+  it('tells the signal that ended it', async () => {
+    const { pid, ended } = await start('exec sleep 60');
+    process.kill(pid, 'SIGKILL');
+    expect(await ended).toEqual({ endedBy: 'SIGKILL' });
+  });
+
+  it('gives it a session of its own, and no input', async () => {
+    const lines: string[] = [];
+    const { pid, ended } = await start('readlink /proc/$$/fd/0 >&3; cut -d" " -f6 /proc/$$/stat >&3', lines);
+    await ended;
+    expect(lines).toEqual(['/dev/null', String(pid)]);
+  });
+
+  it('lives on when who started it is killed, and may write to the descriptor that nobody reads', async () => {
+    const log = join(folder, 'log');
+    const exec = new URL('../../dist/exec.js', import.meta.url);
+    const program = `
+      const { startDetached } = await import(${JSON.stringify(exec.href)});
+      const script = 'trap "" PIPE; while kill -0 $PPID_; do sleep 0.01; done; echo late >&3; echo lived; ';
+      const { pid } = await startDetached('sh', ['-c', script], {
+        env: { ...process.env, PPID_: String(process.pid) }, logPath: ${JSON.stringify(log)}, onLine() {},
+      });
+      process.stdout.write(String(pid), () => process.kill(process.pid, 'SIGKILL'));`;
+    const error = await failureOf(run(process.execPath, ['--input-type=module', '-e', program], { timeoutMs: 10_000 }));
+    expect(error).toMatchObject({ failure: 'signal', endedBy: 'SIGKILL' });
+    await vi.waitUntil(() => readFileSync(log, 'utf8').includes('lived'), { timeout: 5_000 });
+  });
+
+  it('tells that there is no such program, and that the log can not be written', async () => {
+    const options = { env: process.env, logPath: join(folder, 'log'), onLine() {} };
+    expect(await failureOf(startDetached('/nonexistent/program', [], options))).toMatchObject({ failure: 'not-found' });
+    expect(
+      await failureOf(startDetached('true', [], { ...options, logPath: join(folder, 'no', 'log') })),
+    ).toMatchObject({ failure: 'not-found' });
   });
 });

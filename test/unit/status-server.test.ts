@@ -1,9 +1,9 @@
 import { existsSync, mkdtempSync, rmSync, writeFileSync } from 'node:fs';
 import { request } from 'node:http';
-import { createServer } from 'node:net';
+import { connect, createServer } from 'node:net';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
-import { afterEach, beforeEach, describe, expect, it } from 'vitest';
+import { afterEach, beforeEach, describe, expect, it, vi } from 'vitest';
 import { run } from '../../src/exec.js';
 import { createMetricsRenderer } from '../../src/metrics.js';
 import type { RelayCounters } from '../../src/native.js';
@@ -38,6 +38,7 @@ afterEach(async () => {
 const source = {
   status: () => ({ state: 'ready' }),
   metrics: async () => (await createMetricsRenderer()).render({ counters, isReady: true, version: '1' }),
+  subscribe: () => () => {},
 };
 const unix = () => ({ transport: 'unix', path }) as const;
 
@@ -116,6 +117,69 @@ describe('startStatusServer', () => {
     await new Promise((resolve) => taken.close(resolve));
     server = await startStatusServer(endpoint, source);
     expect((await (await fetch(`http://127.0.0.1:${port}/status`)).text()).trim()).toBe('{"state":"ready"}');
+  });
+});
+
+describe('GET /events', () => {
+  const tellers = new Set<(event: object) => void>();
+  const watched = {
+    ...source,
+    subscribe(listener: (event: object) => void) {
+      tellers.add(listener);
+      return () => tellers.delete(listener);
+    },
+  };
+
+  function watch(): Promise<{ readonly lines: string[]; readonly ended: Promise<void>; readonly end: () => void }> {
+    return new Promise((resolve, reject) => {
+      const asking = request({ socketPath: path, path: '/events', agent: false }, (response) => {
+        const lines: string[] = [];
+        response.setEncoding('utf8');
+        const ended = new Promise<void>((resolve) => response.once('close', resolve));
+        response.on('error', () => {});
+        response.on('data', (text: string) => {
+          lines.push(...text.split('\n').filter(Boolean));
+          resolve({ lines, ended, end: () => response.destroy() });
+        });
+      });
+      asking.on('error', reject);
+      asking.end();
+    });
+  }
+
+  it('begins with the status, and goes on with each event', async () => {
+    server = await startStatusServer(unix(), watched);
+    const { lines, end } = await watch();
+    for (const tell of tellers) tell({ event: 'degraded' });
+    await vi.waitUntil(() => lines.length === 2);
+    expect(lines).toEqual(['{"event":"status","state":"ready"}', '{"event":"degraded"}']);
+    end();
+    await vi.waitUntil(() => tellers.size === 0);
+  });
+
+  it('outlives the server: only the end of the process ends it', async () => {
+    const started = await startStatusServer(unix(), watched);
+    const { lines, ended, end } = await watch();
+    await started.stop();
+    expect(existsSync(path)).toBe(false);
+    for (const tell of tellers) tell({ event: 'stopping' });
+    await vi.waitUntil(() => lines.length === 2);
+    end();
+    await ended;
+  });
+
+  it('cuts a watcher off that does not read, and is not held up by it', async () => {
+    server = await startStatusServer(unix(), watched);
+    const socket = connect(path);
+    socket.pause();
+    socket.write('GET /events HTTP/1.1\r\nhost: x\r\n\r\n');
+    await vi.waitUntil(() => tellers.size === 1);
+    for (let i = 0; tellers.size > 0 && i < 10_000; i++) {
+      for (const tell of tellers) tell({ event: 'x'.repeat(1000) });
+      if (i % 100 === 0) await new Promise(setImmediate);
+    }
+    expect(tellers.size).toBe(0);
+    socket.destroy();
   });
 });
 

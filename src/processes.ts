@@ -23,6 +23,12 @@ export async function findProcesses(matches: (args: readonly string[]) => boolea
   return found;
 }
 
+/** The process of that number, unless it is gone or a zombie. */
+export async function findProcess(pid: number): Promise<ProcessInfo | undefined> {
+  const args = await commandLine(pid);
+  return args && { pid, args };
+}
+
 /** The processes of that program which carry that argument. */
 export function findByArgument(command: string, argument: string): Promise<ProcessInfo[]> {
   return findProcesses((args) => args[0] !== undefined && basename(args[0]) === command && args.includes(argument));

@@ -4,7 +4,7 @@
  */
 import type { Tables } from '../ovsdb/client.js';
 import { elements, integer, type Row, text, textMap, uuidText } from '../ovsdb/values.js';
-import { CONTROL_OWNER, GENERATION_KEY, OWNER_KEY } from './names.js';
+import { CONTROL_OWNER, OWNER_KEY } from './names.js';
 
 export interface LogicalSwitchView {
   readonly uuid: string;
@@ -36,9 +36,8 @@ export interface LogicalPortView {
 export interface NorthboundView {
   readonly switches: readonly LogicalSwitchView[];
   readonly ports: readonly LogicalPortView[];
-  /** `external_ids` of NB_Global, and in it the generation of our last change. */
-  readonly globalIds: Readonly<Record<string, string>>;
-  readonly generation: string | undefined;
+  /** `external_ids` of NB_Global; nothing in a database that nobody has initialised. */
+  readonly globalIds: Readonly<Record<string, string>> | undefined;
   /** Number of the last configuration that somebody waited for, and of the last that northd has worked through. */
   readonly nbCfg: number;
   readonly sbCfg: number;
@@ -63,15 +62,13 @@ export function readNorthboundView(tables: Tables): NorthboundView {
       if (portRow !== undefined) ports.push(readPort(portUuid, portRow, view));
     }
   }
-  const global = tables.get('NB_Global')?.values().next().value ?? {};
-  const globalIds = textMap(global['external_ids']);
+  const global = tables.get('NB_Global')?.values().next().value;
   return {
     switches,
     ports,
-    globalIds,
-    generation: globalIds[GENERATION_KEY],
-    nbCfg: integer(global['nb_cfg']) ?? 0,
-    sbCfg: integer(global['sb_cfg']) ?? 0,
+    globalIds: global && textMap(global['external_ids']),
+    nbCfg: integer(global?.['nb_cfg']) ?? 0,
+    sbCfg: integer(global?.['sb_cfg']) ?? 0,
   };
 }
 

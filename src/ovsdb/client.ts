@@ -99,6 +99,8 @@ export interface OvsdbClient {
   transact(database: string, operations: readonly Operation[], options: CallOptions): Promise<OperationResult[]>;
   /** Watches rows. The tables that come back are kept up to date; `onChange` is called after each change. */
   monitor(database: string, spec: MonitorSpec, onChange: () => void, options: CallOptions): Promise<Tables>;
+  /** Resolves when the server answers. */
+  echo(options: CallOptions): Promise<void>;
   readonly closed: Promise<RpcError>;
   isOpen(): boolean;
   close(): void;
@@ -138,6 +140,10 @@ function clientOver(connection: RpcConnection, monitors: Map<string, (updates: u
     closed: connection.closed,
     isOpen: connection.isOpen,
     close: connection.close,
+
+    async echo(options) {
+      await connection.call('echo', [], options);
+    },
 
     async transact(database, operations, options) {
       return checkResults(operations.length, await connection.call('transact', [database, ...operations], options));

@@ -19,6 +19,10 @@ export function map(entries: Readonly<Record<string, string>>): Value {
   return ['map', Object.entries(entries)];
 }
 
+export function set(atoms: readonly Atom[]): Value {
+  return ['set', atoms];
+}
+
 /** The elements of a set, however many there are. */
 export function elements(value: unknown): readonly unknown[] {
   if (value === undefined) return [];

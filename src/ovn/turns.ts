@@ -1,0 +1,49 @@
+/** One after another, in the order in which they were asked for. And deadlines that several steps share. */
+import { ArcaError } from '../errors.js';
+import type { CallOptions } from '../ovsdb/json-rpc.js';
+
+export interface Turns {
+  /** Runs `work` when all before it have settled. Work whose deadline comes first is not run. */
+  take<T>(work: () => Promise<T>, options: CallOptions & { readonly doing: string }): Promise<T>;
+}
+
+export function createTurns(): Turns {
+  let last: Promise<unknown> = Promise.resolve();
+  return {
+    take(work, options) {
+      const before = last;
+      const mine = untilSettled(before, options).then(work);
+      last = Promise.allSettled([before, mine]);
+      return mine;
+    },
+  };
+}
+
+function untilSettled(
+  before: Promise<unknown>,
+  { doing, timeoutMs, signal }: CallOptions & { readonly doing: string },
+) {
+  return new Promise<void>((resolve, reject) => {
+    const finish = (settle: () => void): void => {
+      clearTimeout(timer);
+      signal?.removeEventListener('abort', onAbort);
+      settle();
+    };
+    const onAbort = (): void => finish(() => reject(new ArcaError('timed-out', `stopped while ${doing}`)));
+    const late = (): ArcaError =>
+      new ArcaError(
+        'northbound-timeout',
+        `${Math.round(timeoutMs)} ms were over before the turn came to begin ${doing}`,
+      );
+    const timer = setTimeout(() => finish(() => reject(late())), timeoutMs);
+    signal?.addEventListener('abort', onAbort, { once: true });
+    if (signal?.aborted) onAbort();
+    void before.then(() => finish(resolve));
+  });
+}
+
+/** What is left of a call's time, each time that it is asked. */
+export function deadlineOf({ timeoutMs, signal }: CallOptions): () => CallOptions {
+  const deadline = performance.now() + timeoutMs;
+  return () => ({ timeoutMs: Math.max(1, deadline - performance.now()), signal });
+}

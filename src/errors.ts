@@ -69,6 +69,7 @@ export const ERROR_KINDS = {
   'southbound-unreachable': { exitCode: 85, meaning: 'the OVN southbound database can not be reached' },
   'southbound-timeout': { exitCode: 86, meaning: 'the OVN southbound database did not answer in time' },
   'not-supported': { exitCode: 87, meaning: 'this is not done in this mode or version' },
+  'part-ill': { exitCode: 88, meaning: 'a part of the network is ill (`arca health` says which)' },
 } as const satisfies Record<string, ErrorKind>;
 
 export type ErrorCode = keyof typeof ERROR_KINDS;

@@ -16,7 +16,7 @@
       "type": "static_library",
       "cflags": ["-fPIC"],
       "sources": [
-        "<!@(ls native/record/*.cc native/io/*.cc native/relay/*.cc)"
+        "<!@(ls native/record/*.cc native/io/*.cc native/proxy/*.cc native/relay/*.cc)"
       ]
     },
     {

@@ -1,9 +1,9 @@
 // The border to JavaScript, and the only file that knows N-API: validate, convert, delegate. Its
 // types stand in src/native.ts.
 //
-// Threads: everything here runs on the JavaScript thread, but for the RelayObserver methods, which
-// run on a relay's home thread and do nothing but pass a change of state to a ThreadSafeFunction.
-// Nothing crosses per frame.
+// Threads: everything here runs on the JavaScript thread, but for the methods of observers, which
+// run on a relay's home thread or the proxy's, and do nothing but pass a change of state to a
+// ThreadSafeFunction. Nothing crosses per frame.
 
 #pragma GCC diagnostic push
 #pragma GCC diagnostic ignored "-Wshadow"
@@ -22,6 +22,7 @@
 
 #include "io/sd_notify.h"
 #include "io/tap_interface.h"
+#include "proxy/stream_proxy.h"
 #include "relay/engine.h"
 #include "relay/relay.h"
 
@@ -29,6 +30,7 @@ namespace arca {
 namespace {
 
 constexpr uint32_t kMostWorkers = 64;
+constexpr uint32_t kMostProxied = 1024;
 
 void throw_error(Napi::Env env, const std::string& code, const std::string& operation,
                  const std::string& message) {
@@ -192,6 +194,14 @@ void read_interface_config(Napi::Env env, const Napi::Value& value, Reader& owne
   if (!reader.ok()) owner.stop();
 }
 
+void read_cids(Reader& reader, const char* name, std::vector<uint32_t>& out) {
+  reader.list(name, [&](const Napi::Value& element) {
+    const std::optional<uint32_t> cid = whole_number(element, 0, kVsockCidAny - 1);
+    if (!cid) return reader.fail(std::string(name) + " has a bad element");
+    out.push_back(*cid);
+  });
+}
+
 constexpr std::pair<Offloads, const char*> kOffloadWords[] = {
     {kOffloadChecksum, "checksum"},
     {kOffloadTso4, "tso4"},
@@ -238,11 +248,7 @@ std::optional<NewRelay> read_relay_options(Napi::Env env, const Napi::Value& val
     reader.fail("onSecondPeer must be 'refuse' or 'replace'");
   }
   relay.options.replace_second_peer = policy == "replace";
-  reader.list("allowedCids", [&](const Napi::Value& element) {
-    const std::optional<uint32_t> cid = whole_number(element, 0, kVsockCidAny - 1);
-    if (!cid) return reader.fail("allowedCids has a bad element");
-    relay.options.allowed_cids.push_back(*cid);
-  });
+  read_cids(reader, "allowedCids", relay.options.allowed_cids);
   Hello& hello = relay.options.link.hello;
   const Napi::Value config = reader.get("interfaceConfig");
   if (reader.ok()) read_interface_config(env, config, reader, hello.interface_config);
@@ -389,6 +395,30 @@ class Closing {
   Napi::ObjectReference promise_;
 };
 
+// What a native thread has to say, run on the JavaScript thread.
+using Event = std::function<void(Napi::Env, Napi::Function)>;
+
+// Any thread.
+void pass_event(Napi::ThreadSafeFunction& way, Event event) {
+  auto* data = new Event(std::move(event));
+  const napi_status status =
+      way.NonBlockingCall(data, [](Napi::Env env, Napi::Function function, Event* passed) {
+        (*passed)(env, function);
+        delete passed;
+      });
+  if (status != napi_ok) delete data;  // the environment is ending
+}
+
+// What the listener throws is an uncaught exception: Node would only warn of it (DEP0168). Not by
+// Function::Call, which aborts the process when the environment is being terminated meanwhile.
+void call_listener(Napi::Env env, Napi::Function on_event, napi_value event) {
+  if (napi_call_function(env, env.Undefined(), on_event, 1, &event, nullptr) == napi_ok) return;
+  napi_value thrown = nullptr;
+  if (napi_get_and_clear_last_exception(env, &thrown) == napi_ok) {
+    napi_fatal_exception(env, thrown);
+  }
+}
+
 class RelayWrap;
 
 class EngineWrap final : public Napi::ObjectWrap<EngineWrap> {
@@ -425,8 +455,6 @@ class RelayWrap final : public Napi::ObjectWrap<RelayWrap>, public RelayObserver
   Napi::Value begin_close(Napi::Env env);
 
  private:
-  using Event = std::function<void(Napi::Env, Napi::Function)>;
-
   // RelayObserver, on the home thread
   void on_peer_connected(const Peer& peer, const Agreement& agreement) override;
   void on_hello(const Peer& peer, const Hello& hello, const Agreement& agreement) override;
@@ -457,9 +485,39 @@ class RelayWrap final : public Napi::ObjectWrap<RelayWrap>, public RelayObserver
   std::optional<Agreement> told_;  // home thread: what JavaScript knows of the link
 };
 
+// A byte proxy and its way to JavaScript. It holds itself while the proxy runs.
+class StreamProxyWrap final : public Napi::ObjectWrap<StreamProxyWrap>, public StreamProxyObserver {
+ public:
+  static Napi::Function define(Napi::Env env);
+
+  explicit StreamProxyWrap(const Napi::CallbackInfo& info);
+  ~StreamProxyWrap() override;
+
+  bool start(Napi::Env env, const StreamProxyOptions& options, const Napi::Function& on_event);
+
+ private:
+  // StreamProxyObserver, on the proxy's thread
+  void on_refused(ProxyRefusal refusal, const Peer& peer, const Error& error,
+                  uint64_t count) override;
+  void on_accept_failed(const Error& error, uint64_t count) override;
+
+  void tell(std::function<Napi::Object(Napi::Env)> make);
+  static void stop_proxy(void* self);  // an environment's clean-up hook
+  void finish_stop(Napi::Env env);
+  bool check_started(Napi::Env env);
+
+  Napi::Value stats(const Napi::CallbackInfo& info);
+  Napi::Value stop(const Napi::CallbackInfo& info);
+
+  std::unique_ptr<StreamProxy> proxy_;
+  Napi::ThreadSafeFunction events_;
+  Closing stopping_;
+};
+
 // The classes of one environment: the addon may be loaded in several threads at once.
 struct Classes {
   Napi::FunctionReference relay;
+  Napi::FunctionReference stream_proxy;
 };
 
 Napi::Function EngineWrap::define(Napi::Env env) {
@@ -572,26 +630,11 @@ void RelayWrap::stop_engine(void* self) {
   relay->relay_.reset();
 }
 
-void RelayWrap::pass(Event event) {
-  auto* data = new Event(std::move(event));
-  const napi_status status =
-      events_.NonBlockingCall(data, [](Napi::Env env, Napi::Function function, Event* passed) {
-        (*passed)(env, function);
-        delete passed;
-      });
-  if (status != napi_ok) delete data;  // the environment is ending
-}
+void RelayWrap::pass(Event event) { pass_event(events_, std::move(event)); }
 
-// What the listener throws is an uncaught exception: Node would only warn of it (DEP0168). Not by
-// Function::Call, which aborts the process when the environment is being terminated meanwhile.
 void RelayWrap::tell(std::function<Napi::Object(Napi::Env)> make) {
   pass([make = std::move(make)](Napi::Env env, Napi::Function on_event) {
-    const napi_value event = make(env);
-    if (napi_call_function(env, env.Undefined(), on_event, 1, &event, nullptr) == napi_ok) return;
-    napi_value thrown = nullptr;
-    if (napi_get_and_clear_last_exception(env, &thrown) == napi_ok) {
-      napi_fatal_exception(env, thrown);
-    }
+    call_listener(env, on_event, make(env));
   });
 }
 
@@ -726,6 +769,152 @@ void RelayWrap::finish_close(Napi::Env env) {
   Unref();
 }
 
+Napi::Function StreamProxyWrap::define(Napi::Env env) {
+  return DefineClass(env, "StreamProxy",
+                     {InstanceMethod<&StreamProxyWrap::stats>("stats"),
+                      InstanceMethod<&StreamProxyWrap::stop>("stop")});
+}
+
+StreamProxyWrap::StreamProxyWrap(const Napi::CallbackInfo& info)
+    : Napi::ObjectWrap<StreamProxyWrap>(info) {}
+
+// Runs here only when the environment ends: stop_proxy has joined the thread.
+StreamProxyWrap::~StreamProxyWrap() = default;
+
+bool StreamProxyWrap::start(Napi::Env env, const StreamProxyOptions& options,
+                            const Napi::Function& on_event) {
+  // Before the thread, which may have something to tell at once.
+  events_ = Napi::ThreadSafeFunction::New(env, on_event, "arca-proxy", 0, 1);
+  Result<std::unique_ptr<StreamProxy>> proxy = StreamProxy::start(options, *this);
+  if (!proxy.ok()) {
+    events_.Release();
+    throw_error(env, proxy.error());
+    return false;
+  }
+  proxy_ = std::move(proxy.value());
+  // Registered after the ThreadSafeFunction, so run before its end: no thread may use it then.
+  napi_add_env_cleanup_hook(env, stop_proxy, this);
+  Ref();
+  return true;
+}
+
+void StreamProxyWrap::stop_proxy(void* self) {
+  static_cast<StreamProxyWrap*>(self)->proxy_->stop();
+}
+
+void StreamProxyWrap::tell(std::function<Napi::Object(Napi::Env)> make) {
+  pass_event(events_, [this, make = std::move(make)](Napi::Env env, Napi::Function on_event) {
+    if (!stopping_.has_begun()) call_listener(env, on_event, make(env));
+  });
+}
+
+void StreamProxyWrap::on_refused(ProxyRefusal refusal, const Peer& peer, const Error& error,
+                                 uint64_t count) {
+  tell([refusal, peer, error, count](Napi::Env env) {
+    Napi::Object event = Napi::Object::New(env);
+    event.Set("type", "refused");
+    event.Set("reason", refusal_word(refusal));
+    event.Set("peer", peer_object(env, peer));
+    event.Set("count", static_cast<double>(count));
+    event.Set("detail", error.code == 0 ? "" : describe(error));
+    return event;
+  });
+}
+
+void StreamProxyWrap::on_accept_failed(const Error& error, uint64_t count) {
+  tell([error, count](Napi::Env env) {
+    Napi::Object event = Napi::Object::New(env);
+    event.Set("type", "accept-failed");
+    event.Set("code", error_name(error.code));
+    event.Set("count", static_cast<double>(count));
+    event.Set("detail", describe(error));
+    return event;
+  });
+}
+
+// JavaScript can make one by way of `constructor`.
+bool StreamProxyWrap::check_started(Napi::Env env) {
+  if (proxy_) return true;
+  throw_error(env, "ESHUTDOWN", "proxy", "startStreamProxy makes proxies");
+  return false;
+}
+
+Napi::Value StreamProxyWrap::stats(const Napi::CallbackInfo& info) {
+  const Napi::Env env = info.Env();
+  if (!check_started(env)) return env.Undefined();
+  const StreamProxyCounters& counters = proxy_->counters();
+  const auto number = [](const std::atomic<uint64_t>& counter) {
+    return static_cast<double>(counter.load(std::memory_order_relaxed));
+  };
+  Napi::Object refused = Napi::Object::New(env);
+  for (size_t i = 0; i < kProxyRefusalCount; ++i) {
+    refused.Set(refusal_word(static_cast<ProxyRefusal>(i)), number(counters.refused[i]));
+  }
+  Napi::Object object = Napi::Object::New(env);
+  object.Set("connectionsOpen", number(counters.open));
+  object.Set("connectionsAccepted", number(counters.accepted));
+  object.Set("connectionsRefused", refused);
+  object.Set("bytesToTarget", number(counters.bytes_to_target));
+  object.Set("bytesFromTarget", number(counters.bytes_from_target));
+  return object;
+}
+
+// The thread does nothing that blocks, so that it is joined at once. What it said before still
+// stands in the queue to JavaScript; the promise comes behind that.
+Napi::Value StreamProxyWrap::stop(const Napi::CallbackInfo& info) {
+  const Napi::Env env = info.Env();
+  if (!check_started(env)) return env.Undefined();
+  if (stopping_.has_begun()) return stopping_.promise();
+  stopping_.begin(env);
+  proxy_->stop();
+  pass_event(events_, [this](Napi::Env js_env, Napi::Function) { finish_stop(js_env); });
+  return stopping_.promise();
+}
+
+void StreamProxyWrap::finish_stop(Napi::Env env) {
+  napi_remove_env_cleanup_hook(env, stop_proxy, this);
+  events_.Release();
+  stopping_.finish(env);
+  Unref();
+}
+
+std::optional<StreamProxyOptions> read_proxy_options(Napi::Env env, const Napi::Value& value) {
+  Reader reader(env, value, "options");
+  StreamProxyOptions options;
+  const Napi::Value listen = reader.get("listen");
+  const Napi::Value target = reader.get("target");
+  read_cids(reader, "allowedCids", options.allowed_cids);
+  options.most_connections = reader.number("maxConnections", 1, kMostProxied);
+  if (!reader.ok()) return std::nullopt;
+  const std::optional<Endpoint> listen_endpoint = read_endpoint(env, listen);
+  if (!listen_endpoint) return std::nullopt;
+  const std::optional<Endpoint> target_endpoint = read_endpoint(env, target);
+  if (!target_endpoint) return std::nullopt;
+  if (target_endpoint->transport != Transport::kUnix) reader.fail("target must be a Unix socket");
+  if (listen_endpoint->transport == Transport::kVsock && options.allowed_cids.empty()) {
+    reader.fail("allowedCids must name who may call over vsock");
+  }
+  if (!reader.ok()) return std::nullopt;
+  options.listen = *listen_endpoint;
+  options.target_path = target_endpoint->path;
+  return options;
+}
+
+Napi::Value js_start_stream_proxy(const Napi::CallbackInfo& info) {
+  const Napi::Env env = info.Env();
+  if (info.Length() < 2 || !info[1].IsFunction()) {
+    throw_argument(env, "startStreamProxy wants options and a function for events");
+    return env.Undefined();
+  }
+  const std::optional<StreamProxyOptions> options = read_proxy_options(env, info[0]);
+  if (!options) return env.Undefined();
+  const Napi::Object object = env.GetInstanceData<Classes>()->stream_proxy.New({});
+  if (has_thrown(env)) return env.Undefined();
+  StreamProxyWrap* proxy = StreamProxyWrap::Unwrap(object);
+  if (!proxy->start(env, *options, info[1].As<Napi::Function>())) return env.Undefined();
+  return object;
+}
+
 Napi::Value js_parse_endpoint(const Napi::CallbackInfo& info) {
   const Napi::Env env = info.Env();
   if (info.Length() < 1 || !info[0].IsString()) {
@@ -755,9 +944,12 @@ Napi::Value js_sd_notify(const Napi::CallbackInfo& info) {
 Napi::Object init(Napi::Env env, Napi::Object exports) {
   auto* classes = new Classes;
   classes->relay = Napi::Persistent(RelayWrap::define(env));
+  classes->stream_proxy = Napi::Persistent(StreamProxyWrap::define(env));
   env.SetInstanceData(classes);  // deleted with the environment
   exports.Set("Engine", EngineWrap::define(env));
   exports.Set("parseEndpoint", Napi::Function::New<js_parse_endpoint>(env, "parseEndpoint"));
+  exports.Set("startStreamProxy",
+              Napi::Function::New<js_start_stream_proxy>(env, "startStreamProxy"));
   exports.Set("sdNotify", Napi::Function::New<js_sd_notify>(env, "sdNotify"));
   return exports;
 }

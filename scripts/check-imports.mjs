@@ -24,8 +24,9 @@ const TYPESCRIPT = {
 
 /** Folder or file of native/: what it may include, beside its own folder. */
 const CPP = {
-  'addon.cc': ['relay', 'io', 'record'],
+  'addon.cc': ['relay', 'proxy', 'io', 'record'],
   'arca_tap.cc': ['relay', 'io', 'record'],
+  proxy: ['io', 'record'],
   relay: ['io', 'record'],
   io: ['record'],
   record: [],

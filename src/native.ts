@@ -187,7 +187,7 @@ interface Addon {
   parseEndpoint(text: string): Endpoint;
   /**
    * Listens, and carries bytes between each caller and a connection of its own to the target, on one thread beside
-   * JavaScript's. Bounded: at most 64 KiB wait for a reader that is slow, and then its writer waits, too. The end of
+   * JavaScript's. Bounded: at most 32 KiB wait for a reader that is slow, and then its writer waits, too. The end of
    * either direction is passed on, and the other goes on. Throws `NativeError` as `NativeRelay.listen` does.
    */
   startStreamProxy(options: StreamProxyOptions, onEvent: (event: StreamProxyEvent) => void): StreamProxy;

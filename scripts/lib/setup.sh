@@ -28,6 +28,7 @@ readonly PACKAGES_TO_TEST="
   doctest-dev          /usr/include/doctest/doctest.h
   clang-format         clang-format
   ethtool              ethtool
+  systemd              systemd-analyze
 "
 
 readonly LEAST_NODE=20.17

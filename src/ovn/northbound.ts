@@ -37,7 +37,7 @@ import {
   portAddresses,
   readNorthboundView,
 } from './northbound-view.js';
-import { createTurns, deadlineOf } from './turns.js';
+import { createTurns, deadlineOf, lateFailure } from './turns.js';
 
 /** What a plan makes of the view: a row to write, or one that is there already and is as it should be. */
 export type Plan<Spec, View> = { readonly write: Spec } | { readonly keep: View };
@@ -56,7 +56,7 @@ export interface Northbound {
   readonly target: RpcTarget;
   /** Switches and ports as the monitor has them. Throws `northbound-unreachable` while there is no connection. */
   view(): NorthboundView;
-  /** As `view`, but waits for a connection. */
+  /** As `view`, but waits for a connection, and for what was written before the call by whomever. */
   currentView(options: CallOptions): Promise<NorthboundView>;
   /**
    * Called after each change of the view, and when the connection is lost or made. What comes back ends that. It must
@@ -117,6 +117,8 @@ export interface NorthboundOptions {
 const DATABASE = 'OVN_Northbound';
 /** What a server that is restarted takes to come back. */
 const RECONNECT_GRACE_MS = 1000;
+/** With less time than this nothing is begun: it would only have to be given up. */
+const LEAST_MS = 5;
 
 const MONITOR = {
   NB_Global: { columns: { external_ids: 'map', nb_cfg: 'plain', sb_cfg: 'plain' } },
@@ -170,8 +172,8 @@ export function openNorthbound(options: NorthboundOptions): Northbound {
 
   /**
    * Plans and writes until nobody was faster. One change after another: together they would only outrun each other. The
-   * answer to a transaction comes behind the updates that it caused (ovsdb-server flushes monitors before each answer),
-   * so the view is new enough for what comes next, whether the transaction succeeded or lost.
+   * answer to a transaction comes behind the updates that it caused, and those before it (ovsdb-server flushes monitors
+   * before each answer), so the view is new enough for what comes next, whether the transaction succeeded or lost.
    */
   function change<T>(
     plan: (view: NorthboundView, generation: string) => Change<T>,
@@ -180,20 +182,40 @@ export function openNorthbound(options: NorthboundOptions): Northbound {
   ): Promise<T> {
     const left = deadlineOf(call);
     const changeInTurn = async (): Promise<T> => {
+      /** The server has answered since the call began. */
+      let isFresh = false;
       for (;;) {
+        if (left().timeoutMs <= LEAST_MS) throw lateFailure(doing, call);
         const session = await connected(doing, left());
         const view = viewOf(session);
         const generation = nextGeneration(view.globalIds);
-        const planned = plan(view, generation);
+        const planned = attempt(() => plan(view, generation));
+        if (!isFresh && !('transaction' in planned)) {
+          // A no, or that there is nothing to do, is not said from a view that an update is on its way to.
+          await barrier(session, doing, left());
+          isFresh = true;
+          if (viewOf(session) !== view) continue;
+        }
+        if ('error' in planned) throw planned.error;
         if ('done' in planned) return planned.done;
         if (await write(session, planned.transaction, generation, doing, left())) {
           const result = planned.read(viewOf(session));
           if (result !== undefined) return result;
           throw new ArcaError('unexpected', `what was written while ${doing} was removed by somebody else at once`);
         }
+        isFresh = true;
       }
     };
     return turns.take(changeInTurn, { doing, ...call });
+  }
+
+  /** An empty transaction: its answer too comes behind every update. */
+  async function barrier({ client }: OvsdbSession, doing: string, call: CallOptions): Promise<void> {
+    try {
+      await client.transact(DATABASE, [], call);
+    } catch (error) {
+      throw failed(error, doing);
+    }
   }
 
   /** False: the view was old. */
@@ -314,7 +336,10 @@ export function openNorthbound(options: NorthboundOptions): Northbound {
     },
 
     async currentView(call) {
-      return viewOf(await connected('reading networks', call));
+      const left = deadlineOf(call);
+      const session = await connected('reading networks', left());
+      await barrier(session, 'reading networks', left());
+      return viewOf(session);
     },
 
     onChange(listener) {
@@ -417,6 +442,14 @@ export function openNorthbound(options: NorthboundOptions): Northbound {
 
     stop: link.stop,
   };
+}
+
+function attempt<T extends object>(make: () => T): T | { readonly error: unknown } {
+  try {
+    return make();
+  } catch (error) {
+    return { error };
+  }
 }
 
 function written<View extends { readonly externalIds: Readonly<Record<string, string>> }>(

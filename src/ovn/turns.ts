@@ -19,6 +19,14 @@ export function createTurns(): Turns {
   };
 }
 
+export function lateFailure(doing: string, { timeoutMs }: CallOptions): ArcaError {
+  return new ArcaError(
+    'northbound-timeout',
+    `the OVN northbound database is overloaded, or does not answer: the ${Math.round(timeoutMs)} ms for ${doing} were over ` +
+      'while it worked on what was asked before',
+  );
+}
+
 function untilSettled(
   before: Promise<unknown>,
   { doing, timeoutMs, signal }: CallOptions & { readonly doing: string },
@@ -30,12 +38,7 @@ function untilSettled(
       settle();
     };
     const onAbort = (): void => finish(() => reject(new ArcaError('timed-out', `stopped while ${doing}`)));
-    const late = (): ArcaError =>
-      new ArcaError(
-        'northbound-timeout',
-        `${Math.round(timeoutMs)} ms were over before the turn came to begin ${doing}`,
-      );
-    const timer = setTimeout(() => finish(() => reject(late())), timeoutMs);
+    const timer = setTimeout(() => finish(() => reject(lateFailure(doing, { timeoutMs }))), timeoutMs);
     signal?.addEventListener('abort', onAbort, { once: true });
     if (signal?.aborted) onAbort();
     void before.then(() => finish(resolve));

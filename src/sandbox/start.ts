@@ -12,7 +12,7 @@ export type Limits = () => ToolOptions;
 export const INTEGRATION_BRIDGE = 'br-int';
 /** An ovn-controller, if one is ever started here, makes and owns this bridge, and leaves br-int alone. */
 const OVN_BRIDGE = 'br-ovn';
-const SYSTEM_ID = 'arca-sandbox';
+const SYSTEM_ID = 'arca-control-plane';
 
 const OVS_SCHEMA = '/usr/share/openvswitch/vswitch.ovsschema';
 const NORTHBOUND_SCHEMA = '/usr/share/ovn/ovn-nb.ovsschema';

@@ -15,6 +15,8 @@ export interface Programs {
   /** arca-relay's script, for node. */
   readonly arcaRelay: string;
   readonly arca: string;
+  /** arca-control's script, for node. */
+  readonly arcaControl: string;
 }
 
 export interface Context {
@@ -44,6 +46,7 @@ export function programsOf(root: string): Programs {
     addon: join(root, 'build/Release/arca_native.node'),
     arcaRelay: join(root, 'dist/cli/arca-relay.js'),
     arca: join(root, 'dist/cli/arca.js'),
+    arcaControl: join(root, 'dist/cli/arca-control.js'),
   };
 }
 

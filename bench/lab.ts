@@ -6,13 +6,16 @@ import { mkdir, mkdtemp, readdir, rm } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { type Output, run } from '../src/exec.js';
+import { findProcesses, signalProcess, waitForExit } from '../src/processes.js';
 import { openSandbox } from '../src/sandbox/sandbox.js';
+import { BenchError } from './errors.js';
 import { isAlive } from './proc.js';
 
 const PREFIX = 'arca-bench-';
 /** Of the run directories of sandboxes, in the lab's directory. */
 export const SANDBOX_PREFIX = 'sandbox-';
 const TOOL_TIMEOUT_MS = 5000;
+const END_MS = 20_000;
 
 /** Name of the interface under test, in both namespaces. */
 export const INTERFACE = 'bench0';
@@ -105,9 +108,19 @@ async function sweep(): Promise<void> {
   }
   for (const name of await readdir(tmpdir())) {
     if (!isStale(name)) continue;
+    await endProcessesOf(join(tmpdir(), name));
     await stopSandboxes(join(tmpdir(), name));
     await rm(join(tmpdir(), name), { recursive: true, force: true });
   }
+}
+
+/** Relays that arca-control started outlive it. They are known by what stands in their folder. */
+export async function endProcessesOf(directory: string): Promise<void> {
+  const found = await findProcesses(
+    ([command = '', ...args]) => /(^|\/)node$/.test(command) && args.some((arg) => arg.includes(`${directory}/`)),
+  );
+  for (const { pid } of found) signalProcess(pid, 'SIGKILL');
+  if (!(await waitForExit(found, END_MS))) throw new BenchError(`processes of ${directory} do not end`);
 }
 
 /** Their daemons outlive whoever started them. */

@@ -18,6 +18,7 @@ import { drawCharts } from './report/charts.js';
 import { type Report, renderHtml } from './report/html.js';
 import { comparisonTable, measureTables, mustReachTable, renderMarkdown, renderText } from './report/tables.js';
 import { runRounds } from './runner.js';
+import { controlMissing, controlStage } from './suites/control.js';
 import { densityMissing, densityStages } from './suites/density.js';
 import { LINK_MEASURES, type LinkMeasure, linkStages, QUICK_CONTENDERS } from './suites/links.js';
 import { microStage } from './suites/micro.js';
@@ -174,6 +175,11 @@ async function plan(context: Context, options: Options, contenders: readonly Con
       if (!(await hasKernelDatapath())) notes.push(KERNEL_DATAPATH_MISSING);
     }
     if (missing === undefined && isAsked('start')) add([startStage(context)]);
+  }
+  if (isAsked('control')) {
+    const missing = (await switchMissing(context)) ?? controlMissing(context);
+    if (missing === undefined) add([controlStage(context)]);
+    else notes.push(`control: not measured: ${missing}`);
   }
   if (isAsked('density')) {
     const missing = densityMissing(context);

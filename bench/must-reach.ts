@@ -1,4 +1,4 @@
-/** The promises of the data plane, and whether this run kept them. Pure. */
+/** The promises of the data plane and of the control plane, and whether this run kept them. Pure. */
 import type { Metric, Sample } from './model.js';
 import { median, type Spread, spreadOf } from './stats.js';
 import { byRound, type Noise } from './summary.js';
@@ -218,6 +218,23 @@ export const PLEDGES: readonly Pledge[] = [
     better: 'less',
     floor: 15,
     aim: 8,
+  },
+  ratioTo(
+    'attach beside 200 attachments',
+    'of attach alone',
+    term('control-attach', '200 attachments', 'ms'),
+    term('control-attach', '1 attachment', 'ms'),
+    'less',
+    1.5,
+  ),
+  {
+    measure: 'listing 200 attachments',
+    relation: 'p50',
+    unit: 'ms',
+    terms: [term('control-list', '200 attachments', 'ms')],
+    combine: (ms) => ms,
+    better: 'less',
+    floor: 50,
   },
 ];
 

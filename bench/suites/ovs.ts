@@ -17,6 +17,8 @@ export interface Switch {
   readonly netns: string;
   readonly environment: NodeJS.ProcessEnv;
   readonly directory: string;
+  /** Of the sandbox: its sockets are in there. */
+  readonly runDir: string;
   vsctl(...args: string[]): Promise<void>;
   /** An arca-relay that is ready, listening on that Unix socket, with a TAP of that name. */
   startRelay(path: string, tap: string, place: readonly string[]): Promise<Running>;
@@ -49,6 +51,7 @@ export async function openSwitch(context: Context, datapath: Datapath): Promise<
     netns: sandbox.netns,
     environment,
     directory: lab.directory,
+    runDir,
     async vsctl(...args) {
       await run('ovs-vsctl', args, { timeoutMs: TOOL_MS, env: environment, signal });
     },

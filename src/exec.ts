@@ -19,6 +19,8 @@ export interface RunOptions {
   readonly input?: string | undefined;
   /** A program that prints more than this on either stream is killed. */
   readonly maxOutputBytes?: number | undefined;
+  /** Descriptors of ours that it gets as 3 and up; it has no others. */
+  readonly inherit?: readonly number[] | undefined;
 }
 
 export interface Output {
@@ -95,7 +97,7 @@ export function run(command: string, args: readonly string[], options: RunOption
     }
 
     const child = spawn(command, args, {
-      stdio: [input === undefined ? 'ignore' : 'pipe', 'pipe', 'pipe'],
+      stdio: [input === undefined ? 'ignore' : 'pipe', 'pipe', 'pipe', ...(options.inherit ?? [])],
       ...(options.env && { env: options.env }),
       ...(options.cwd !== undefined && { cwd: options.cwd }),
     });

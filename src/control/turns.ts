@@ -5,12 +5,17 @@ export interface KeyedTurns {
   run<T>(key: string, work: () => Promise<T>): Promise<T>;
   /** Somebody works on it, or waits to. */
   isBusy(key: string): boolean;
+  /** Resolves when nobody works on any key any more. */
+  settled(): Promise<void>;
 }
 
 export function createKeyedTurns(): KeyedTurns {
   const last = new Map<string, Promise<unknown>>();
   return {
     isBusy: (key) => last.has(key),
+    async settled() {
+      while (last.size > 0) await Promise.all(last.values());
+    },
     run(key, work) {
       const before = last.get(key) ?? Promise.resolve();
       const turn = before.then(work);

@@ -36,6 +36,8 @@ export const ENDPOINT_KEY = 'arca-endpoint';
 export const TAP_KEY = 'arca-tap';
 /** With commas between; not there: any may connect. */
 export const PEER_CIDS_KEY = 'arca-peer-cids';
+/** Which control process runs the relay: several may share a northbound database. */
+export const INSTANCE_KEY = 'arca-instance';
 
 export type PortEndpoint =
   | { readonly transport: 'vsock'; readonly port: number }

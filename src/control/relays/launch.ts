@@ -21,6 +21,11 @@ export const LAUNCH_GRACE_MS = 5_000;
 const GIVE_UP_MS = 3_000;
 const LOG_TAIL_BYTES = 2_000;
 
+/** The relay said why it ended, so it has undone what it had done. Otherwise there may be something to sweep. */
+export function saidItself(error: unknown): boolean {
+  return error instanceof ArcaError && error.details?.['relayExitCode'] !== undefined;
+}
+
 /**
  * Resolves with the process id when the relay is ready, or degraded: it has its port then. Rejects with the relay's own
  * code and message, after it has undone what it had done and has ended.
@@ -36,7 +41,9 @@ export async function launchRelay(options: LaunchOptions): Promise<number> {
   const onLine = (line: string): void => {
     const event = readEvent(line);
     if (event?.event === 'ready' || event?.event === 'degraded') begin();
-    if (event?.event === 'failed') failure = new ArcaError(codeOf(event.code), event.message);
+    if (event?.event === 'failed') {
+      failure = new ArcaError(codeOf(event.code), event.message, { details: { relayExitCode: event.exitCode } });
+    }
   };
 
   const [program, ...args] = command;
@@ -46,6 +53,7 @@ export async function launchRelay(options: LaunchOptions): Promise<number> {
   const over = new AbortController();
   const givenUp = new Promise<'given up'>((resolve) => {
     const timer = setTimeout(() => resolve('given up'), timeoutMs);
+    timer.unref();
     const onAbort = (): void => resolve('given up');
     signal?.addEventListener('abort', onAbort, { once: true });
     over.signal.addEventListener('abort', () => {
@@ -58,6 +66,7 @@ export async function launchRelay(options: LaunchOptions): Promise<number> {
     if (outcome === 'begun') return relay.pid;
     if (outcome !== 'given up') throw failure ?? (await endedEarly(outcome, logPath));
     await endForGood(relay.pid, relay.ended);
+    signal?.throwIfAborted();
     throw failure ?? new ArcaError('timed-out', `the relay was not ready in ${timeoutMs} ms${await tailOf(logPath)}`);
   } finally {
     over.abort();

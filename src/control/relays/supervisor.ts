@@ -160,7 +160,8 @@ export function createSupervisor(options: SupervisorOptions): Supervisor {
         return;
       }
       // Nobody listens there any more; but one that stops is still to be waited for.
-      if ((await processesOf(statusPath)).length === 0) await rm(statusPath, { force: true });
+      const isGone = (await processesOf(statusPath)).length === 0;
+      if (isGone && !inHand.has(tap)) await rm(statusPath, { force: true });
     } catch (error) {
       if (signal?.aborted) return;
       const processes = await processesOf(statusPath);
@@ -242,10 +243,15 @@ export function createSupervisor(options: SupervisorOptions): Supervisor {
           if (status === undefined) return [];
           const { knownSince, trouble } = known.view;
           const now = viewOf(status);
+          const wasSilent = known.view.silentSince !== undefined;
           known.view = { ...now, knownSince, trouble: now.trouble && (trouble ?? now.trouble) };
+          if (wasSilent) onEvent({ type: 'changed', relay: known.view });
           return [status];
-        } catch {
-          known.view = { ...known.view, silentSince: known.view.silentSince ?? performance.now() };
+        } catch (error) {
+          if (known.view.silentSince !== undefined || relays.get(tap) !== known) return [];
+          log.warn({ tap, pid: known.view.pid, err: toArcaError(error).message }, 'relay does not answer');
+          known.view = { ...known.view, silentSince: performance.now() };
+          onEvent({ type: 'changed', relay: known.view });
           return [];
         }
       });

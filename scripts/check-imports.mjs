@@ -7,7 +7,19 @@ import { fileURLToPath } from 'node:url';
 const root = fileURLToPath(new URL('..', import.meta.url));
 
 /** Folder of src/ (or a module that stands in src/ itself): what it may import, beside its own folder. */
-const LEAVES = ['errors', 'exec', 'http-listen', 'latch', 'line-writer', 'log', 'processes', 'undo', 'version'];
+const LEAVES = [
+  'arguments',
+  'errors',
+  'exec',
+  'http-listen',
+  'latch',
+  'line-writer',
+  'log',
+  'processes',
+  'systemd',
+  'undo',
+  'version',
+];
 const TYPESCRIPT = {
   cli: ['control', 'relay', 'state', 'sandbox', 'native', ...LEAVES],
   control: ['relay', 'ovn', 'ovs', 'ovsdb', 'native', 'metrics', ...LEAVES],

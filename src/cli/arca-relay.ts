@@ -1,13 +1,14 @@
 #!/usr/bin/env node
 /** `arca-relay`: argv, exit code and signals of one relay. */
 import { Command, CommanderError, Option } from 'commander';
-import { ArcaError, ERROR_KINDS, exitCodeLines, toArcaError } from '../errors.js';
+import { type ArcaError, ERROR_KINDS, exitCodeLines, toArcaError } from '../errors.js';
 import { createLogger, LOG_FORMATS, LOG_LEVELS, type LogFormat, type Logger, type LogLevel } from '../log.js';
 import { beginLookUps, type LookUps } from '../relay/look-ups.js';
 import { createNotifier, type Notifier } from '../relay/notify.js';
 import { type RelayArguments, type RelayOptions, readNotifyFd, readRelayOptions } from '../relay/options.js';
 import { startRelay } from '../relay/relay.js';
 import { readVersion } from '../version.js';
+import { aborted, loadAddon, type Native, watchSignals } from './daemon/life.js';
 
 interface CommandLine extends RelayArguments {
   readonly notifyFd?: string;
@@ -76,46 +77,8 @@ function parseCommandLine(version: string): CommandLine | number {
   }
 }
 
-async function loadAddon(): Promise<typeof import('../native.js')> {
-  try {
-    return await import('../native.js');
-  } catch (cause) {
-    const why = cause instanceof Error ? cause.message.split('\n', 1)[0] : String(cause);
-    throw new ArcaError('addon-missing', `the native addon can not be loaded: ${why}; build it: npm run build`, {
-      cause,
-    });
-  }
-}
-
-/**
- * The first signal aborts with the signal's name as reason; the second ends the process at once, and undoes nothing.
- * An error that nobody caught aborts too, with itself as reason: it must not leave a port behind.
- */
-function watchSignals(): AbortSignal {
-  const controller = new AbortController();
-  process.on('uncaughtException', (error) => controller.abort(error));
-  // A terminal that closes means stop, as it does to QEMU.
-  for (const name of ['SIGTERM', 'SIGINT', 'SIGHUP'] as const) {
-    process.on(name, () => {
-      if (controller.signal.aborted) process.exit(ERROR_KINDS['forced-exit'].exitCode);
-      controller.abort(name);
-    });
-  }
-  return controller.signal;
-}
-
-/** The name of the signal, or the error, that aborted. */
-async function aborted(signal: AbortSignal): Promise<string | ArcaError> {
-  if (!signal.aborted) {
-    await new Promise((resolve) => {
-      signal.addEventListener('abort', resolve, { once: true });
-    });
-  }
-  return typeof signal.reason === 'string' ? signal.reason : toArcaError(signal.reason);
-}
-
 interface Begun {
-  readonly native: typeof import('../native.js');
+  readonly native: Native;
   readonly options: RelayOptions;
   readonly lookUps: LookUps;
 }

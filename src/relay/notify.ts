@@ -8,6 +8,7 @@ import { type LineWriter, openLineWriter } from '../line-writer.js';
 import type { Logger } from '../log.js';
 import type { Agreed, Peer } from '../native.js';
 import type { DegradedReason } from '../ovs/keeper.js';
+import { createSystemdTeller } from '../systemd.js';
 
 /** In the order of the start; `starting` is told when the step is done. */
 export type StartStep = 'arguments' | 'tag' | 'bridge' | 'tap' | 'attach' | 'listen';
@@ -82,7 +83,7 @@ const O_ACCMODE = 3;
 export function createNotifier({ fd, systemd, log }: NotifierOptions): Notifier {
   const writer = fd === undefined ? undefined : openNotifyFd(fd);
   let droppedCount = 0;
-  let systemdFailed = false;
+  const tellSystemd = systemd && createSystemdTeller({ ...systemd, log });
 
   function toFd(event: RelayEvent): void {
     if (writer === undefined) return;
@@ -95,14 +96,7 @@ export function createNotifier({ fd, systemd, log }: NotifierOptions): Notifier 
 
   function toSystemd(event: RelayEvent): void {
     const state = systemdState(event);
-    if (systemd === undefined || state === undefined) return;
-    try {
-      systemd.send(systemd.socket, state);
-      systemdFailed = false;
-    } catch (error) {
-      if (!systemdFailed) log.warn({ err: error, notifySocket: systemd.socket }, 'systemd could not be told');
-      systemdFailed = true;
-    }
+    if (state !== undefined) tellSystemd?.(state);
   }
 
   return {

@@ -3,6 +3,15 @@
  * handed in. Everything behind this file trusts its types.
  */
 import { isIP, isIPv4 } from 'node:net';
+import {
+  checkSocketPath,
+  readBridge,
+  readChoice,
+  readNumber,
+  readTimeout,
+  readUnixTarget,
+  usage,
+} from '../arguments.js';
 import { ArcaError } from '../errors.js';
 import type { HttpEndpoint } from '../http-listen.js';
 import type { Endpoint, InterfaceConfig } from '../native.js';
@@ -73,10 +82,7 @@ const MOST_BURST_BYTES = 256 * 1024;
 const MOST_VSOCK_PORT = 0xfffffffe;
 const VSOCK_CID_ANY = 0xffffffff;
 const LONGEST_TAP_NAME = 15;
-/** sockaddr_un.sun_path, less its final zero; unix(7). */
-const LONGEST_SOCKET_PATH = 107;
 const LONGEST_NETWORK_NAME_BYTES = 255;
-const MOST_TIMEOUT_SECONDS = 3600;
 
 /** Throws an ArcaError (`usage`, `tap-name-invalid`, `tag-invalid`, `attach-unsupported`) for the first argument that does not fit. */
 export function readRelayOptions(args: RelayArguments, parseEndpoint: (text: string) => Endpoint): RelayOptions {
@@ -92,7 +98,7 @@ export function readRelayOptions(args: RelayArguments, parseEndpoint: (text: str
     endpoint,
     network,
     vlan,
-    bridge: readBridge(args.bridge),
+    bridge: readBridge('--bridge', args.bridge),
     attach: readAttach(args.attach),
     tap: readTapName(args.tap, endpoint),
     mtu,
@@ -100,9 +106,9 @@ export function readRelayOptions(args: RelayArguments, parseEndpoint: (text: str
     onSecondPeer: readChoice('--on-second-peer', args.onSecondPeer, ['refuse', 'replace']),
     burstBytes: args.burst === undefined ? 0 : readNumber('--burst', args.burst, 1, MOST_BURST_BYTES),
     offload: readChoice('--offload', args.offload, ['auto', 'off']),
-    ovsSocketPath: args.ovs === undefined ? undefined : readOvs(args.ovs),
+    ovsSocketPath: args.ovs === undefined ? undefined : readUnixTarget('--ovs', args.ovs),
     nb: args.nb === undefined ? undefined : readNorthbound(args.nb),
-    timeoutMs: readTimeout(args.timeout),
+    timeoutMs: readTimeout('--timeout', args.timeout),
     metrics: args.metrics === undefined ? undefined : readHttpEndpoint('--metrics', args.metrics),
     interfaceConfig: readInterfaceConfig(args, mtu),
   };
@@ -168,12 +174,6 @@ function readVlan(text: string): number {
   );
 }
 
-/** Bridges are devices too, and their names are parts of paths and arguments of ovs-vsctl. */
-function readBridge(name: string): string {
-  if (/^[A-Za-z0-9_][A-Za-z0-9_.:@-]*$/.test(name)) return name;
-  throw usage(`--bridge: '${name}' is no name of an OVS bridge`);
-}
-
 function readAttach(text: string): AttachMode {
   const mode = readChoice('--attach', text, ['vlan', 'auto', 'ovn']);
   if (mode !== 'ovn') return mode;
@@ -218,12 +218,6 @@ function readPeerCids(texts: readonly string[], role: RelayOptions['role'], endp
   return texts.map((text) => readNumber('--peer-cid', text, 0, VSOCK_CID_ANY - 1));
 }
 
-function readOvs(text: string): string {
-  const path = text.startsWith('unix:') ? text.slice('unix:'.length) : '';
-  if (path === '') throw usage(`--ovs: '${text}' is not unix:PATH`);
-  return checkSocketPath('--ovs', path);
-}
-
 /** Several with commas are the servers of a cluster (ovn-nbctl(8)). */
 function readNorthbound(text: string): string {
   for (const remote of text.split(',')) {
@@ -232,12 +226,6 @@ function readNorthbound(text: string): string {
     }
   }
   return text;
-}
-
-function readTimeout(text: string): number {
-  const seconds = /^\d+(\.\d+)?$/.test(text) ? Number(text) : Number.NaN;
-  if (seconds > 0 && seconds <= MOST_TIMEOUT_SECONDS) return Math.max(1, Math.round(seconds * 1000));
-  throw usage(`--timeout: '${text}' is no number of seconds, more than 0 and at most ${MOST_TIMEOUT_SECONDS}`);
 }
 
 /** `unix:PATH`, `HOST:PORT` or `[IPv6]:PORT`. */
@@ -251,11 +239,6 @@ function readHttpEndpoint(option: string, text: string): HttpEndpoint {
   const host = match?.[1] ?? match?.[2];
   if (host === undefined) throw usage(`${option}: '${text}' is not unix:PATH or HOST:PORT`);
   return { transport: 'tcp', host, port: readNumber(option, match?.[3] ?? '', 1, 65535) };
-}
-
-function checkSocketPath(option: string, path: string): string {
-  if (Buffer.byteLength(path) <= LONGEST_SOCKET_PATH) return path;
-  throw usage(`${option}: the path is longer than ${LONGEST_SOCKET_PATH} bytes, the most that unix(7) takes: ${path}`);
 }
 
 function readInterfaceConfig(args: RelayArguments, mtu: number): InterfaceConfig {
@@ -287,20 +270,4 @@ function readPrefix(text: string): string {
 function readAddress(option: string, text: string): string {
   if (isIP(text) !== 0 && !text.includes('%')) return text;
   throw usage(`${option}: '${text}' is no IP address`);
-}
-
-function readNumber(option: string, text: string, least: number, most: number): number {
-  const number = /^\d{1,10}$/.test(text) ? Number(text) : Number.NaN;
-  if (number >= least && number <= most) return number;
-  throw usage(`${option}: '${text}' is no number from ${least} to ${most}`);
-}
-
-function readChoice<const Choice extends string>(option: string, text: string, choices: readonly Choice[]): Choice {
-  const choice = choices.find((candidate) => candidate === text);
-  if (choice !== undefined) return choice;
-  throw usage(`${option}: '${text}' is none of ${choices.join(', ')}`);
-}
-
-function usage(message: string, cause?: unknown): ArcaError {
-  return new ArcaError('usage', message, { cause });
 }

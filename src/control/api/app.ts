@@ -5,7 +5,6 @@ import { ArcaError, toArcaError } from '../../errors.js';
 import type { Logger } from '../../log.js';
 import type { ControlService } from '../model.js';
 import type { EventStreams } from './events.js';
-import { FORMATS } from './formats.js';
 import { buildDocument } from './openapi.js';
 import { type Answer, OPERATIONS, type Operation, type OperationContext } from './operations.js';
 import { describeProblem, type FieldError, type HttpCode, PROBLEM_MEDIA_TYPE, problem, problemOf } from './problems.js';
@@ -43,7 +42,6 @@ export async function createApp({ service, streams, log, version }: AppOptions):
     ajv: {
       customOptions: {
         ...{ removeAdditional: false, coerceTypes: false, useDefaults: false, allErrors: true, discriminator: true },
-        formats: Object.fromEntries(Object.entries(FORMATS).map(([name, { matches }]) => [name, matches])),
       },
     },
     // A path that can't be decoded, or with a longer name than there is.
@@ -197,8 +195,6 @@ function fieldErrors({ validation = [], validationContext = 'body' }: FastifyErr
         return at(within(params['missingProperty']), 'is missing');
       case 'additionalProperties':
         return at(within(params['additionalProperty']), 'is not known');
-      case 'format':
-        return at(instancePath, `must be ${FORMATS[String(params['format'])]?.wants ?? params['format']}`);
       case 'enum':
         return at(instancePath, `must be one of ${(params['allowedValues'] as unknown[]).join(', ')}`);
       case 'discriminator':

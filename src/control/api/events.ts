@@ -57,7 +57,12 @@ export function createEventStreams(service: ControlService, log: Logger, limits:
       streams.add(response);
       response.on('close', () => close(response));
       response.on('error', () => close(response));
-      response.writeHead(200, { 'content-type': 'text/event-stream', 'cache-control': 'no-store' });
+      // The connection ends with the stream: nobody waits for it when the server stops.
+      response.writeHead(200, {
+        'content-type': 'text/event-stream',
+        'cache-control': 'no-store',
+        connection: 'close',
+      });
       // At once: from here on nothing is missed, and the reader may list what there is.
       response.write(': listening\n\n');
       heartbeat ??= setInterval(() => broadcast(': alive\n\n'), heartbeatMs);

@@ -106,10 +106,6 @@ export interface Problem {
   readonly [extension: string]: unknown;
 }
 
-export function isProblemCode(text: string): text is ProblemCode {
-  return PROBLEM_CODES.some((code) => code === text);
-}
-
 /** What a code means, for whoever follows a problem's `type`. */
 export function describeProblem(code: ProblemCode): Pick<Problem, 'type' | 'title' | 'status' | 'code'> & {
   readonly exitCode: number;
@@ -131,7 +127,11 @@ export function problem(code: ProblemCode, detail: string, details: Readonly<Rec
 /** What an error says to a caller. What no code names is in the log, and says nothing of our inside. */
 export function problemOf(error: ArcaError): Problem {
   if (error.code === 'unexpected') return problem('unexpected', 'something failed in arca-control; its log says what');
-  return problem(error.code, error.message, error.details);
+  const property = error.code === 'spec-invalid' ? error.details?.['property'] : undefined;
+  if (typeof property !== 'string') return problem(error.code, error.message, error.details);
+  // In the form that schemas tell it, too.
+  const errors: readonly FieldError[] = [{ in: 'body', field: `/${property}`, message: error.message }];
+  return problem(error.code, error.message, { ...error.details, errors });
 }
 
 function isHttpCode(code: ProblemCode): code is HttpCode {

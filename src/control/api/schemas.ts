@@ -10,22 +10,22 @@ const closed = { additionalProperties: false } as const;
 
 const Nullable = <Schema extends TSchema>(schema: Schema) => Type.Union([schema, Type.Null()]);
 
-const Name = (what: string) =>
-  Type.String({ format: 'arca-name', minLength: 1, description: `${what}: up to 255 bytes, no control characters.` });
+/** What a text means is checked by ../specs.ts, which says what is wrong in words. */
+const Text = (description: string) => Type.String({ minLength: 1, maxLength: 255, description });
 const Vlan = Type.Integer({ minimum: 1, maximum: 4094, description: 'A VLAN tag.' });
-const Subnet = Type.String({ format: 'arca-subnet', description: 'IPv4 with no host bits set: `10.9.0.0/24`.' });
-const Ipv4 = Type.String({ format: 'ipv4' });
-const IpAddress = Type.String({ format: 'arca-ip', description: 'IPv4 or IPv6.' });
-const Mac = Type.String({ format: 'arca-mac', description: 'Of one interface: `02:00:00:00:00:01`.' });
+const Subnet = Text('IPv4 with no host bits set: `10.9.0.0/24`.');
+const Ipv4 = Text('An IPv4 address.');
+const IpAddress = Text('An IPv4 or IPv6 address.');
+const Mac = Text('Of one interface: `02:00:00:00:00:01`.');
 const Mtu = Type.Integer({ minimum: 68, maximum: 65521, description: 'Bytes, L3.' });
 const Moment = Type.String({ format: 'date-time' });
 const Count = Type.Integer({ minimum: 0 });
 const Pid = Type.Integer({ minimum: 1 });
 const Cid = Type.Integer({ minimum: 0, maximum: 0xfffffffe, description: 'A vsock context id.' });
 
-export const NetworkName = Name('Name of a network, which is that of its logical switch');
-export const ContainerName = Name('Name of a container');
-export const ChassisName = Name('Name of a chassis');
+export const NetworkName = Text('Name of a network, which is that of its logical switch');
+export const ContainerName = Text('Name of a container');
+export const ChassisName = Text('Name of a chassis');
 
 export const NetworkSpec = Type.Object(
   {
@@ -65,10 +65,7 @@ const VsockEndpoint = Type.Object(
   { transport: Type.Literal('vsock'), port: Type.Integer({ minimum: 1, maximum: 0xfffffffe }) },
   closed,
 );
-const UnixEndpoint = Type.Object(
-  { transport: Type.Literal('unix'), path: Type.String({ format: 'arca-socket-path' }) },
-  closed,
-);
+const UnixEndpoint = Type.Object({ transport: Type.Literal('unix'), path: Text('Absolute; up to 107 bytes.') }, closed);
 /** `oneOf` with its discriminator: a mistake is told for the transport that was meant. */
 const StreamEndpoint = Type.Unsafe<Static<typeof VsockEndpoint> | Static<typeof UnixEndpoint>>({
   type: 'object',

@@ -151,7 +151,7 @@ async function findGroup(name: string, log: Logger): Promise<number | undefined>
     return Number(stdout.split(':')[2]);
   } catch (error) {
     if (!(error instanceof CommandError)) throw error;
-    log.info({ group: name }, 'there is no such group; only this user can open the socket');
+    log.info({ group: name }, 'there is no such group; only our own user can open the sockets');
     return undefined;
   }
 }
@@ -161,7 +161,7 @@ function giveToGroup(path: string, group: string, groupId: number | undefined, l
   try {
     chownSync(path, -1, groupId);
   } catch (error) {
-    log.warn({ group, err: error }, 'the socket can not be given to the group; only this user can open it');
+    log.warn({ group, err: error }, 'the socket can not be given to the group; only our own user can open it');
   }
 }
 

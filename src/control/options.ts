@@ -1,0 +1,123 @@
+/** What arca-control is asked to do, and the border where that comes in as text. Pure but for `parseEndpoint`. */
+import { resolve } from 'node:path';
+import { checkSocketPath, readBridge, readNumber, readUnixTarget, usage } from '../arguments.js';
+import type { Endpoint } from '../native.js';
+import type { RpcTarget } from '../ovsdb/json-rpc.js';
+import type { ChassisSpec } from './model.js';
+import type { ControlOptions } from './service.js';
+
+/** The command line as commander gives it. */
+export interface ControlArguments {
+  readonly listen?: readonly string[];
+  readonly peerCid?: readonly string[];
+  readonly socketGroup: string;
+  readonly runDir: string;
+  readonly ovs?: string;
+  readonly nb?: string;
+  readonly sb?: string;
+  readonly bridge: string;
+  readonly chassis?: string;
+  readonly encapIp?: string;
+  readonly vsockPorts: string;
+}
+
+export type VsockEndpoint = Extract<Endpoint, { readonly transport: 'vsock' }>;
+
+export interface ReadControlOptions {
+  /** Unix sockets of the API; at least one. */
+  readonly paths: readonly string[];
+  /** Carried to the first of `paths`. */
+  readonly vsock: readonly VsockEndpoint[];
+  /** Who may call over vsock; at least one where `vsock` is not empty. */
+  readonly allowedCids: readonly number[];
+  readonly socketGroup: string;
+  readonly service: Pick<
+    ControlOptions,
+    'runDir' | 'ovsSocketPath' | 'northbound' | 'southbound' | 'chassis' | 'vsockPorts' | 'bridge'
+  >;
+}
+
+export const DEFAULT_RUN_DIR = '/run/arca';
+export const DEFAULT_VSOCK_PORTS = '5000-9999';
+const DEFAULT_OVN_RUN_DIR = '/var/run/ovn';
+const MOST_CID = 0xfffffffe;
+/** Ports below need a capability, and would be taken for those of others. */
+const LEAST_VSOCK_PORT = 1024;
+const MOST_VSOCK_PORT = 0xfffffffe;
+
+/** Throws an ArcaError (`usage`) for the first argument that does not fit. */
+export function readControlOptions(
+  args: ControlArguments,
+  env: NodeJS.ProcessEnv,
+  parseEndpoint: (text: string) => Endpoint,
+): ReadControlOptions {
+  const runDir = resolve(args.runDir);
+  const endpoints = (args.listen ?? []).map((text) => readListen(text, parseEndpoint));
+  const unix = endpoints.flatMap((endpoint) => (endpoint.transport === 'unix' ? [resolve(endpoint.path)] : []));
+  const vsock = endpoints.flatMap((endpoint) => (endpoint.transport === 'vsock' ? [endpoint] : []));
+  // The proxy of vsock wants something to carry to.
+  const paths = unix.length > 0 ? unix : [checkSocketPath('--run-dir', resolve(runDir, 'control.sock'))];
+  return {
+    paths: [...new Set(paths)],
+    vsock,
+    allowedCids: readPeerCids(args.peerCid ?? [], vsock.length > 0),
+    socketGroup: args.socketGroup,
+    service: {
+      runDir,
+      ovsSocketPath: args.ovs === undefined ? undefined : readUnixTarget('--ovs', args.ovs),
+      northbound: readDatabase('--nb', args.nb ?? env['OVN_NB_DB'] ?? ovnSocket(env, 'ovnnb_db.sock')),
+      southbound: readDatabase('--sb', args.sb ?? env['OVN_SB_DB'] ?? ovnSocket(env, 'ovnsb_db.sock')),
+      chassis: readChassis(args),
+      vsockPorts: readPortRange(args.vsockPorts),
+      bridge: readBridge('--bridge', args.bridge),
+    },
+  };
+}
+
+function readListen(text: string, parseEndpoint: (text: string) => Endpoint): Endpoint {
+  try {
+    return parseEndpoint(text);
+  } catch (cause) {
+    throw usage(`--listen: ${cause instanceof Error ? cause.message : String(cause)}`, cause);
+  }
+}
+
+function readPeerCids(texts: readonly string[], hasVsock: boolean): number[] {
+  if (hasVsock && texts.length === 0) {
+    throw usage(
+      '--listen vsock:PORT wants --peer-cid CID: whoever may call may do everything, so nobody may by default',
+    );
+  }
+  if (!hasVsock && texts.length > 0)
+    throw usage('--peer-cid is for --listen vsock:PORT; callers on a Unix socket have no CID');
+  return texts.map((text) => readNumber('--peer-cid', text, 0, MOST_CID));
+}
+
+/** As ovn-nbctl(8) and ovn-sbctl(8) look for it. */
+function ovnSocket(env: NodeJS.ProcessEnv, name: string): string {
+  return `unix:${env['OVN_RUNDIR'] || DEFAULT_OVN_RUN_DIR}/${name}`;
+}
+
+function readDatabase(option: string, text: string): RpcTarget {
+  if (text.startsWith('unix:')) return { transport: 'unix', path: readUnixTarget(option, text) };
+  const match = /^tcp:(?:\[([0-9A-Fa-f:.]+)\]|([^:[\],]+)):(\d+)$/.exec(text);
+  const host = match?.[1] ?? match?.[2];
+  if (host === undefined) throw usage(`${option}: '${text}' is not unix:PATH or tcp:HOST:PORT`);
+  return { transport: 'tcp', host, port: readNumber(option, match?.[3] ?? '', 1, 65535) };
+}
+
+function readChassis({ chassis, encapIp }: ControlArguments): ChassisSpec | undefined {
+  if (chassis === undefined && encapIp === undefined) return undefined;
+  if (chassis === undefined || encapIp === undefined)
+    throw usage('give both of --chassis NAME and --encap-ip IP, or none');
+  return { name: chassis, encapIp };
+}
+
+function readPortRange(text: string): ControlOptions['vsockPorts'] {
+  const [firstText = '', lastText = '', ...more] = text.split('-');
+  const read = (part: string): number => readNumber('--vsock-ports', part, LEAST_VSOCK_PORT, MOST_VSOCK_PORT);
+  if (more.length > 0) throw usage(`--vsock-ports: '${text}' is not FIRST-LAST`);
+  const range = { first: read(firstText), last: read(lastText) };
+  if (range.first <= range.last) return range;
+  throw usage(`--vsock-ports: the first of ${text} is larger than the last`);
+}

@@ -36,6 +36,8 @@ export async function connectRelay(
     answer.destroy();
   };
   const lines = createInterface({ input: answer });
+  // readline passes the errors of its input on; nobody else hears them, and one ended the whole process.
+  lines.on('error', () => {});
   const first = new Promise<RelayStatus | undefined>((resolve, reject) => {
     void ended.then(() => resolve(undefined));
     let isFirst = true;

@@ -107,23 +107,24 @@ export function createClient(options: ClientOptions): ControlClient {
 
   return {
     listNetworks: () => get('/v1/networks'),
-    getNetwork: (name) => get(`/v1/networks/${encoded(name)}`),
+    getNetwork: async (name) => get(`/v1/networks/${encoded(name)}`),
     createNetwork: (spec) => make('/v1/networks', spec),
-    adoptNetwork: (name, spec) => json({ method: 'POST', path: `/v1/networks/${encoded(name)}/adopt`, body: spec }),
-    removeNetwork: (name, { force }) => remove(`/v1/networks/${encoded(name)}${force ? '?force=true' : ''}`),
+    adoptNetwork: async (name, spec) =>
+      json({ method: 'POST', path: `/v1/networks/${encoded(name)}/adopt`, body: spec }),
+    removeNetwork: async (name, { force }) => remove(`/v1/networks/${encoded(name)}${force ? '?force=true' : ''}`),
     async setNetworkPolicy(name) {
       const reply = await ask(options, { method: 'PUT', path: `/v1/networks/${encoded(name)}/policy`, body: {} });
       throw failureOf(reply, where);
     },
 
-    listAttachments: (filter = {}) => get(`/v1/attachments${queryOf({ ...filter })}`),
-    getAttachment: (container, network) => get(`/v1/attachments/${encoded(container)}/${encoded(network)}`),
+    listAttachments: async (filter = {}) => get(`/v1/attachments${queryOf({ ...filter })}`),
+    getAttachment: async (container, network) => get(`/v1/attachments/${encoded(container)}/${encoded(network)}`),
     attach: (spec) => make('/v1/attachments', spec),
-    detach: (container, network) => remove(`/v1/attachments/${encoded(container)}/${encoded(network)}`),
+    detach: async (container, network) => remove(`/v1/attachments/${encoded(container)}/${encoded(network)}`),
 
     listChassis: () => get('/v1/chassis'),
     registerChassis: (spec) => make('/v1/chassis', spec),
-    removeChassis: (name) => remove(`/v1/chassis/${encoded(name)}`),
+    removeChassis: async (name) => remove(`/v1/chassis/${encoded(name)}`),
 
     // Both are an answer to the question.
     async health() {

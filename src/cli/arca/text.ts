@@ -54,7 +54,8 @@ export function jsonText(value: unknown, indent?: number): string {
 }
 
 export function coloured(text: string, colour: Colour | undefined, { isColoured }: Style): string {
-  return isColoured && colour !== undefined ? styleText(colour, text) : text;
+  // Whether the terminal wants them is judged by whoever made the style.
+  return isColoured && colour !== undefined ? styleText(colour, text, { validateStream: false }) : text;
 }
 
 /** Lines without trailing blanks, each at most as wide as the terminal. The widest columns give way first. */

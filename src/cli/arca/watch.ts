@@ -38,13 +38,14 @@ export function watch<T>(command: Command, view: View<T>): Promise<void> {
   return untilInterrupted(async (signal) => {
     const session = openSession(command, signal);
     const screen = createScreen(command, session);
-    for (let isFirst = true; ; isFirst = false) {
+    for (;;) {
       try {
         await watchOnce(session, view, screen, signal);
         screen.note('arca-control ended the stream of events; waiting for it');
       } catch (error) {
         const isAway = error instanceof ArcaError && error.code === 'control-unreachable';
-        if (signal.aborted || !isAway || isFirst) throw error;
+        // Who was never there is not waited for.
+        if (signal.aborted || !isAway || !screen.hasShown()) throw error;
         screen.note(error.message);
       }
       await delay(RETRY_MS, undefined, { signal });
@@ -87,6 +88,7 @@ async function watchOnce<T>(session: Session, view: View<T>, screen: Screen, sig
 interface Screen {
   /** What is the same as before is not shown again. */
   show(lines: readonly string[]): void;
+  hasShown(): boolean;
   /** On stderr. */
   note(text: string): void;
 }
@@ -108,6 +110,7 @@ function createScreen(command: Command, session: Session): Screen {
       session.print(lines);
       last = text;
     },
+    hasShown: () => last !== undefined,
     note(text) {
       if (text !== lastNote) console.error(`arca: ${visible(text)}`);
       lastNote = text;

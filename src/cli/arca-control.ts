@@ -1,7 +1,7 @@
 #!/usr/bin/env node
 /** `arca-control`: argv, exit code and signals of the control process. */
 import { fileURLToPath } from 'node:url';
-import { Command, CommanderError, Option } from 'commander';
+import { Command, Option } from 'commander';
 import { type ControlApi, startControlApi } from '../control/api/server.js';
 import {
   type ControlArguments,
@@ -12,13 +12,13 @@ import {
   type VsockEndpoint,
 } from '../control/options.js';
 import { createControl } from '../control/service.js';
-import { ArcaError, ERROR_KINDS, type ErrorCode, exitCodeLines, toArcaError } from '../errors.js';
+import { ArcaError, type ErrorCode, exitCodeLines, toArcaError } from '../errors.js';
 import { createLogger, LOG_FORMATS, LOG_LEVELS, type LogFormat, type Logger, type LogLevel } from '../log.js';
 import { listenFailure } from '../relay/native-errors.js';
 import { createSystemdTeller } from '../systemd.js';
 import { createUndoStack } from '../undo.js';
 import { readVersion } from '../version.js';
-import { aborted, loadAddon, type Native, watchSignals } from './daemon/life.js';
+import { aborted, list, loadAddon, type Native, parseCommandLine, watchSignals } from './daemon/life.js';
 
 interface CommandLine extends ControlArguments {
   readonly logLevel: LogLevel;
@@ -54,12 +54,10 @@ ${exitCodeLines((code) => ENDS_WITH.includes(code)).join('\n')}
 `;
 
 function buildCommand(version: string): Command {
-  const list = (value: string, values: readonly string[] = []): string[] => [...values, value];
   return new Command('arca-control')
     .description('Networks for containers that run in their own VM: keeps networks, attachments and their relays.')
     .version(version)
     .allowExcessArguments(false)
-    .exitOverride()
     .optionsGroup('Who may ask:')
     .option('--listen <endpoint>', 'unix:PATH or vsock:PORT; repeatable (default: unix:RUN_DIR/control.sock)', list)
     .option('--peer-cid <cid>', 'allow this vsock CID to call; repeatable', list)
@@ -78,16 +76,6 @@ function buildCommand(version: string): Command {
     .addOption(new Option('--log-level <level>', 'least level to log').choices(LOG_LEVELS).default('info'))
     .addOption(new Option('--log-format <format>', 'default: pretty on a terminal').choices(LOG_FORMATS))
     .addHelpText('after', EXAMPLES);
-}
-
-/** Gives the command line, or the exit code when there is nothing more to do: commander has printed why. */
-function parseCommandLine(version: string): CommandLine | number {
-  try {
-    return buildCommand(version).parse().opts<CommandLine>();
-  } catch (error) {
-    if (!(error instanceof CommanderError)) throw error;
-    return error.exitCode === 0 ? 0 : ERROR_KINDS.usage.exitCode;
-  }
 }
 
 interface Proxies {
@@ -180,7 +168,7 @@ function cleanUpFailure(cause: unknown): ArcaError {
 
 async function main(): Promise<number> {
   const version = readVersion();
-  const commandLine = parseCommandLine(version);
+  const commandLine = parseCommandLine<CommandLine>(buildCommand(version));
   if (typeof commandLine === 'number') return commandLine;
   const signal = watchSignals();
   const { logLevel: level, logFormat: format } = commandLine;

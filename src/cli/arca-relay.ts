@@ -1,14 +1,14 @@
 #!/usr/bin/env node
 /** `arca-relay`: argv, exit code and signals of one relay. */
-import { Command, CommanderError, Option } from 'commander';
-import { type ArcaError, ERROR_KINDS, exitCodeLines, toArcaError } from '../errors.js';
+import { Command, Option } from 'commander';
+import { type ArcaError, exitCodeLines, toArcaError } from '../errors.js';
 import { createLogger, LOG_FORMATS, LOG_LEVELS, type LogFormat, type Logger, type LogLevel } from '../log.js';
 import { beginLookUps, type LookUps } from '../relay/look-ups.js';
 import { createNotifier, type Notifier } from '../relay/notify.js';
 import { type RelayArguments, type RelayOptions, readNotifyFd, readRelayOptions } from '../relay/options.js';
 import { startRelay } from '../relay/relay.js';
 import { readVersion } from '../version.js';
-import { aborted, loadAddon, type Native, watchSignals } from './daemon/life.js';
+import { aborted, list, loadAddon, type Native, parseCommandLine, watchSignals } from './daemon/life.js';
 
 interface CommandLine extends RelayArguments {
   readonly notifyFd?: string;
@@ -28,12 +28,10 @@ ${exitCodeLines((code) => code !== 'sandbox-failed' && code !== 'datapath-missin
 `;
 
 function buildCommand(version: string): Command {
-  const list = (value: string, values: readonly string[] = []): string[] => [...values, value];
   return new Command('arca-relay')
     .description('Moves Ethernet frames between a container (over vsock) and a port with a VLAN tag of an OVS bridge.')
     .version(version)
     .allowExcessArguments(false)
-    .exitOverride()
     .optionsGroup('Where the container is (exactly one):')
     .option('--port <n>', 'listen on this vsock port, any CID')
     .option('--listen <endpoint>', 'listen on vsock:[CID:]PORT or unix:PATH')
@@ -65,16 +63,6 @@ function buildCommand(version: string): Command {
     .addOption(new Option('--log-level <level>', 'least level to log').choices(LOG_LEVELS).default('info'))
     .addOption(new Option('--log-format <format>', 'default: pretty on a terminal').choices(LOG_FORMATS))
     .addHelpText('after', EXAMPLES);
-}
-
-/** Gives the command line, or the exit code when there is nothing more to do: commander has printed why. */
-function parseCommandLine(version: string): CommandLine | number {
-  try {
-    return buildCommand(version).parse().opts<CommandLine>();
-  } catch (error) {
-    if (!(error instanceof CommanderError)) throw error;
-    return error.exitCode === 0 ? 0 : ERROR_KINDS.usage.exitCode;
-  }
 }
 
 interface Begun {
@@ -129,7 +117,7 @@ async function runRelay(
 
 async function main(): Promise<number> {
   const version = readVersion();
-  const commandLine = parseCommandLine(version);
+  const commandLine = parseCommandLine<CommandLine>(buildCommand(version));
   if (typeof commandLine === 'number') return commandLine;
 
   const signal = watchSignals();

@@ -1,18 +1,7 @@
 /** What `arca` asks arca-control, over its Unix socket. Every call has a deadline; failures are ArcaErrors. */
 import { type ClientRequest, request as httpRequest, type IncomingMessage } from 'node:http';
 import { ArcaError, ERROR_KINDS, type ErrorCode, errnoOf } from '../errors.js';
-import type {
-  Attachment,
-  AttachmentSpec,
-  Chassis,
-  ChassisSpec,
-  ControlEvent,
-  Health,
-  Made,
-  Network,
-  NetworkSpec,
-  ReconcileResult,
-} from './model.js';
+import type { ControlEvent, ControlService, Health, Made } from './model.js';
 
 export interface ClientOptions {
   /** Of the Unix socket. */
@@ -35,28 +24,10 @@ export interface EventStream {
   close(): void;
 }
 
-export interface ControlClient {
-  listNetworks(): Promise<readonly Network[]>;
-  getNetwork(name: string): Promise<Network>;
-  createNetwork(spec: NetworkSpec): Promise<Made<Network>>;
-  adoptNetwork(name: string, spec: { readonly vlan?: number | undefined }): Promise<Network>;
-  removeNetwork(name: string, options: { readonly force: boolean }): Promise<void>;
+/** The service's calls, as they are answered over HTTP. */
+export interface ControlClient extends Omit<ControlService, 'metrics' | 'subscribe'> {
+  /** Always refused: there is no policy in VLAN mode. */
   setNetworkPolicy(name: string): Promise<void>;
-
-  listAttachments(filter?: {
-    readonly network?: string | undefined;
-    readonly container?: string | undefined;
-  }): Promise<readonly Attachment[]>;
-  getAttachment(container: string, network: string): Promise<Attachment>;
-  attach(spec: AttachmentSpec): Promise<Made<Attachment>>;
-  detach(container: string, network: string): Promise<void>;
-
-  listChassis(): Promise<readonly Chassis[]>;
-  registerChassis(spec: ChassisSpec): Promise<Made<Chassis>>;
-  removeChassis(name: string): Promise<void>;
-
-  health(): Promise<Health>;
-  reconcile(options: { readonly dryRun: boolean }): Promise<ReconcileResult>;
   metrics(): Promise<string>;
   version(): Promise<ControlVersion>;
   /** Resolves when the server listens to what happens: from then on nothing is missed. */
@@ -117,7 +88,7 @@ export function createClient(options: ClientOptions): ControlClient {
       throw failureOf(reply, where);
     },
 
-    listAttachments: async (filter = {}) => get(`/v1/attachments${queryOf({ ...filter })}`),
+    listAttachments: async (filter) => get(`/v1/attachments${queryOf({ ...filter })}`),
     getAttachment: async (container, network) => get(`/v1/attachments/${encoded(container)}/${encoded(network)}`),
     attach: (spec) => make('/v1/attachments', spec),
     detach: async (container, network) => remove(`/v1/attachments/${encoded(container)}/${encoded(network)}`),

@@ -2,7 +2,8 @@
 import type { Command } from 'commander';
 import { readUnixTarget, usage } from '../../arguments.js';
 import type { Attachment, AttachmentState, StreamEndpoint } from '../../control/model.js';
-import { addVerb, list, numberOption, openSession } from './session.js';
+import { list } from '../daemon/life.js';
+import { addVerb, numberOption, openSession } from './session.js';
 import { type Colour, type Column, renderFields, renderTable, visible } from './text.js';
 import { type View, WATCH_OPTION, watch } from './watch.js';
 

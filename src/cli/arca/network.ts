@@ -1,7 +1,8 @@
 /** `arca network`: logical switches with a VLAN tag. */
 import type { Command } from 'commander';
 import type { Network } from '../../control/model.js';
-import { addVerb, list, numberOption, openSession } from './session.js';
+import { list } from '../daemon/life.js';
+import { addVerb, numberOption, openSession } from './session.js';
 import { type Column, renderFields, renderTable, visible } from './text.js';
 import { type View, WATCH_OPTION, watch } from './watch.js';
 

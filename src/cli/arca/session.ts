@@ -100,8 +100,3 @@ async function waiting<T>(what: string, work: Promise<T>): Promise<T> {
 export function numberOption(name: string, text: string | undefined, least: number, most: number): number | undefined {
   return text === undefined ? undefined : readNumber(name, text, least, most);
 }
-
-/** For options that may be repeated. */
-export function list(value: string, values: readonly string[] = []): string[] {
-  return [...values, value];
-}

@@ -1,7 +1,23 @@
 /** What the programs that run on have in common: how they load the addon, and how they are told to stop. */
+import { type Command, CommanderError } from 'commander';
 import { ArcaError, ERROR_KINDS, toArcaError } from '../../errors.js';
 
 export type Native = typeof import('../../native.js');
+
+/** Gives the options of the command line, or the exit code when there is nothing more to do: commander has printed why. */
+export function parseCommandLine<Options extends object>(command: Command): Options | number {
+  try {
+    return command.exitOverride().parse().opts<Options>();
+  } catch (error) {
+    if (!(error instanceof CommanderError)) throw error;
+    return error.exitCode === 0 ? 0 : ERROR_KINDS.usage.exitCode;
+  }
+}
+
+/** For options that may be repeated. */
+export function list(value: string, values: readonly string[] = []): string[] {
+  return [...values, value];
+}
 
 export async function loadAddon(): Promise<Native> {
   try {

@@ -279,6 +279,8 @@ function tellLines(stream: Socket, onLine: (line: string) => void): Promise<void
   stream.unref();
   stream.on('error', () => {});
   const lines = createInterface({ input: stream });
+  // It passes on the errors of its input.
+  lines.on('error', () => {});
   lines.on('line', onLine);
   return new Promise((resolve) => lines.once('close', resolve));
 }

@@ -292,6 +292,8 @@ export function createAttachments(options: AttachmentsOptions): Attachments {
         let step: AttachStep = 'logical-port';
         try {
           const attachment = await find(container, network);
+          // One that hangs is found before anything is taken away from the container.
+          await northbound.echo(call());
           step = 'relay';
           await endRelay(attachment);
           step = 'logical-port';

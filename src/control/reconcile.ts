@@ -79,12 +79,13 @@ export function plan(wanted: readonly WantedAttachment[], actual: Actual): reado
 
 /** Why the relay can't stay as it is. */
 function misfit(attachment: WantedAttachment, relay: ActualRelay, bridge: string): string | undefined {
+  const spec = relaySpecOf(attachment);
+  // Without a tag or an address there is nothing better to start: the relay goes on as it is.
+  if (spec === undefined) return undefined;
   if (relay.silentForMs >= SILENCE_GRACE_MS) {
     return `it has not answered for ${Math.round(relay.silentForMs / 1000)} s`;
   }
-  const spec = relaySpecOf(attachment);
-  // Without a tag or an address there is nothing better to start: what forwards goes on.
-  const differences = spec === undefined ? [] : shapeDifferences(spec, bridge, relay.shape);
+  const differences = shapeDifferences(spec, bridge, relay.shape);
   if (differences.length > 0) return differences.join('; ');
   const { trouble } = relay;
   if (trouble !== undefined && trouble.forMs >= TROUBLE_GRACE_MS && helpsToRestart(trouble.reason)) {

@@ -1,23 +1,24 @@
 # shellcheck shell=bash
-# The demo's machinery: a sandbox, relays in it, containers at the relays, and the end of them all. What it makes is noted
-# in a directory and carries its name, so that another run can remove it, and two can run side by side. Needs common.sh.
+# The demo's machinery: a sandbox, arca-control in it, containers at its relays, and the end of them all. What it makes is
+# noted in a directory and carries its name, so that another run can remove it, and two can run side by side. Needs
+# common.sh.
 
 readonly LAB_STEM=arca-demo
 readonly KEPT_LAB=$LAB_STEM-kept
 readonly ARCA=$ROOT/dist/cli/arca.js
-readonly ARCA_RELAY=$ROOT/dist/cli/arca-relay.js
+readonly ARCA_CONTROL_PROGRAM=$ROOT/dist/cli/arca-control.js
 readonly ARCA_TAP=$ROOT/build/Release/arca-tap
 
 # How long one step may take. A system call of the nested kernel costs 10 to 100 times more.
 if in_nested_kernel; then readonly PATIENCE=60; else readonly PATIENCE=15; fi
-
-declare -A events=() # of a relay: the descriptor on which its events arrive
 
 # use_lab NAME: the lab that the functions below work on.
 use_lab() {
   lab_name=$1
   lab=/run/$lab_name
   sandbox=$lab/sandbox
+  run_dir=$lab/run
+  export ARCA_CONTROL=unix:$lab/control.sock
 }
 
 make_lab() {
@@ -52,8 +53,12 @@ start_sandbox() {
   eval "$(node "$ARCA" sandbox env --run-dir "$sandbox")"
 }
 
-add_network() {
-  ovn-nbctl --timeout="$PATIENCE" ls-add "$1" -- set Logical_Switch "$1" external_ids:vlan_tag="$2"
+arca() { node "$ARCA" "$@"; }
+
+# Prints the command, as a user would write it, and runs it.
+show() {
+  say "  $ $*"
+  "$@"
 }
 
 # Unix sockets, or AF_VSOCK where the kernel has a loopback for it. Only looked at, never tried: a connection on a kernel
@@ -71,34 +76,30 @@ choose_transport() {
   fi
 }
 
-# start_relay NAME PORT NETWORK ADDRESS MAC
-start_relay() {
-  local name=$1 port=$2 network=$3 address=$4 mac=$5 listen fd
-  case $transport in
-    vsock) listen=(--port "$port" --peer-cid 1) ;;
-    unix) listen=(--listen "unix:$lab/$name.sock" --tap "tap$port") ;;
-  esac
-  mkfifo "$lab/$name.events"
-  exec {fd}<>"$lab/$name.events"
-  events[$name]=$fd
-  say "  arca-relay ${listen[*]} --network $network --peer-address $address/24"
-  start_in_background "relay-$name" ip netns exec "$lab_name" node "$ARCA_RELAY" "${listen[@]}" --network "$network" \
-    --peer-address "$address/24" --peer-mac "$mac" --metrics "unix:$lab/$name.status" \
-    --timeout "$PATIENCE" --notify-fd 3 3>"$lab/$name.events"
+# In the sandbox's namespace, where OVS is. What it logged stays over its restarts.
+start_control() {
+  setsid ip netns exec "$lab_name" node "$ARCA_CONTROL_PROGRAM" --listen "$ARCA_CONTROL" --run-dir "$run_dir" \
+    --ovs "unix:$sandbox/db.sock" --nb "unix:$sandbox/ovnnb_db.sock" --sb "unix:$sandbox/ovnsb_db.sock" \
+    </dev/null >>"$lab/control.log" 2>&1 &
+  echo $! >"$lab/pids/control"
+  disown
+  wait_until "arca-control answers" control_answers
 }
 
-# wait_for_event NAME EVENT
-wait_for_event() {
-  local name=$1 event=$2 line
-  while read -r -t "$PATIENCE" -u "${events[$name]}" line; do
-    case $line in
-      *"\"event\":\"$event\""*) return ;;
-      *'"event":"failed"'*) die "the relay of $name: $(sed 's/.*"message":"\([^"]*\)".*/\1/' <<<"$line")" ;;
-    esac
-  done
-  tail -n 20 "$lab/relay-$name.log" >&2
-  die "the relay of $name was not $event within $PATIENCE s"
+control_answers() {
+  ! has_ended "$(control_pid)" || {
+    tail -n 20 "$lab/control.log" >&2
+    die "arca-control ended"
+  }
+  [[ -S ${ARCA_CONTROL#unix:} ]] && arca network ls >/dev/null 2>&1
 }
+
+control_pid() { cat "$lab/pids/control"; }
+
+# attachments FIELD...: a line for each attachment, sorted, with these of its properties.
+attachments() { arca ps --json | node "$ROOT/scripts/lib/attachments.mjs" "$@"; }
+
+relay_pids() { attachments relayPid; }
 
 # Noted before it is made, so that whoever cleans up knows of it. The sandbox's own is the sandbox's business.
 add_namespace() {
@@ -106,18 +107,23 @@ add_namespace() {
   ip netns add "$1"
 }
 
-# start_container NAME PORT: a network namespace, and arca-tap as its uplink. Addresses come from the relay.
-start_container() {
-  local name=$1 port=$2 connect
+# attach NAME NETWORK: where the stream is a Unix socket it has a place of its own, else a vsock port is given to it.
+attach() {
   case $transport in
-    vsock) connect=vsock:1:$port ;;
-    unix) connect=unix:$lab/$name.sock ;;
+    vsock) show arca attach "$1" --network "$2" ;;
+    unix) show arca attach "$1" --network "$2" --listen "unix:$lab/$1.sock" ;;
   esac
+}
+
+# start_container NAME: a network namespace, and arca-tap as its uplink. All else comes from the relay.
+start_container() {
+  local name=$1 connect
+  connect=$(attachments container endpoint | awk -v name="$name" '$1 == name { print $2 }')
   add_namespace "$lab_name-$name"
   # Without IPv6's own chatter a capture shows what was sent, and nothing else.
   ip netns exec "$lab_name-$name" sysctl -qew net.ipv6.conf.default.disable_ipv6=1
-  say "  arca-tap --connect $connect --netns $lab_name-$name"
-  start_in_background "tap-$name" "$ARCA_TAP" --connect "$connect" --tap eth0 --netns "$lab_name-$name"
+  say "  $name: arca-tap --connect $connect --tap eth0"
+  start_in_background "tap-$name" ip netns exec "$lab_name-$name" "$ARCA_TAP" --connect "$connect" --tap eth0
 }
 
 # wait_until WHAT COMMAND...: looks again and again, for states of the kernel that tell nobody when they change.
@@ -137,6 +143,9 @@ container_has() { [[ $(ip -n "$lab_name-$1" -br address show eth0 2>/dev/null) =
 
 # Whether the process lives and is one of ours: its pid may be somebody else's by now, and a zombie has no command line.
 is_ours() { grep -qs -- "$lab_name" "/proc/$1/cmdline"; }
+
+# By its state: the command line of one that is just becoming another program is empty for a moment.
+has_ended() { ! grep -qs ') [^ZX] ' "/proc/$1/stat"; }
 
 # stop_by_pid_files FILE...: ends processes that this demo, or one before, started; all of them at the same time.
 stop_by_pid_files() {
@@ -159,12 +168,18 @@ stop_by_pid_files() {
 
 # Ends and removes everything, in the order in which nothing is in use any more. Can be called at any time, and again.
 remove_lab() {
-  local netns
-  stop_by_pid_files "$lab"/pids/tap-*
+  local netns pid
+  # First of all, or it would start again what ends.
+  stop_by_pid_files "$lab"/pids/control
+  # Relays are no children of this script, and outlive arca-control.
+  for pid in $(pgrep -f -- "$run_dir/relays/"); do echo "$pid" >"$lab/pids/relay-$pid"; done
   stop_by_pid_files "$lab"/pids/*
   if [[ -d $sandbox ]]; then node "$ARCA" sandbox down --run-dir "$sandbox" >/dev/null; fi
   for netns in $(cat "$lab/namespaces" 2>/dev/null); do
-    [[ ! -e /run/netns/$netns ]] || ip netns delete "$netns"
+    [[ -e /run/netns/$netns ]] || continue
+    # What runs in there does not carry the lab's name in its command line.
+    for pid in $(ip netns pids "$netns"); do kill -KILL "$pid" 2>/dev/null || true; done
+    ip netns delete "$netns"
   done
   rm -rf "$lab"
 }

@@ -7,9 +7,7 @@ const number = (count) => new Intl.NumberFormat('en-US').format(count);
 
 for (const socketPath of process.argv.slice(2)) {
   const { tag, counters } = JSON.parse(await readStatus(socketPath));
-  console.log(
-    `  ${basename(socketPath, '.status')}, tag ${tag}; dropped in the TAP's queue: ${counters.tapQueueDrops}`,
-  );
+  console.log(`  ${basename(socketPath, '.sock')}, tag ${tag}; dropped in the TAP's queue: ${counters.tapQueueDrops}`);
   for (const direction of ['tapToStream', 'streamToTap']) {
     const { frames, bytes, bursts, drops } = counters[direction];
     const dropped = Object.values(drops).reduce((sum, count) => sum + count, 0);

@@ -57,8 +57,11 @@ export interface Attachments {
   restartAt(key: string): number | undefined;
   /** To be called with each event of the supervisor. */
   notice(event: SupervisorEvent): void;
-  /** The logical ports of attaches that failed and could not be undone are tried again. */
-  finishUndoing(): Promise<void>;
+  /**
+   * Removes the logical ports of attaches that failed and could not be undone then, and forgets what was known of
+   * attachments that are gone.
+   */
+  tidy(): Promise<void>;
   restarts(): number;
   /** Resolves when nothing is in hand any more. */
   settled(): Promise<void>;
@@ -177,7 +180,7 @@ export function createAttachments(options: AttachmentsOptions): Attachments {
     try {
       await starts.run(() => supervisor.start(spec, { signal: abort }), signal);
     } catch (error) {
-      if (!saidItself(error)) await endRelay(attachment).catch((why: unknown) => sweepLater(attachment, why));
+      if (!saidItself(error)) await endRelay(attachment);
       throw error;
     }
     const book = bookOf(attachment.key);
@@ -186,13 +189,17 @@ export function createAttachments(options: AttachmentsOptions): Attachments {
     book.isFailed = false;
   }
 
-  function sweepLater({ tap }: WantedAttachment, why: unknown): void {
-    log.warn({ tap, err: toArcaError(why).message }, 'what a relay left could not be removed; tried again later');
-  }
-
-  async function endRelay({ tap, endpoint }: WantedAttachment): Promise<void> {
-    const outcome = await supervisor.stop(tap);
-    if (outcome !== 'stopped') await sweeper.sweep(tap, endpoint);
+  /** What a killed one left is swept; if that can not be done now, the next look at OVS's ports finds it. */
+  async function endRelay({
+    tap,
+    endpoint,
+  }: Pick<WantedAttachment, 'tap'> & { endpoint?: StreamEndpoint | undefined }) {
+    if ((await supervisor.stop(tap)) === 'stopped') return;
+    try {
+      await sweeper.sweep(tap, endpoint);
+    } catch (error) {
+      log.warn({ tap, err: toArcaError(error).message }, 'what a relay left can not be removed yet');
+    }
   }
 
   async function attachInTurn(spec: AttachmentSpec, taken: ReadonlySet<number>): Promise<Made<Attachment>> {
@@ -335,11 +342,7 @@ export function createAttachments(options: AttachmentsOptions): Attachments {
     },
 
     stopStray(tap) {
-      return turns.run(tap, async () => {
-        const endpoint = readEndpoint(supervisor.get(tap)?.shape.endpoint ?? '');
-        const outcome = await supervisor.stop(tap);
-        if (outcome !== 'stopped') await sweeper.sweep(tap, endpoint);
-      });
+      return turns.run(tap, () => endRelay({ tap, endpoint: readEndpoint(supervisor.get(tap)?.shape.endpoint ?? '') }));
     },
 
     notice(event) {
@@ -367,7 +370,9 @@ export function createAttachments(options: AttachmentsOptions): Attachments {
       }
     },
 
-    async finishUndoing() {
+    async tidy() {
+      const keys = wanted()?.map(({ key }) => key);
+      for (const key of books.keys()) if (keys?.includes(key) === false && !turns.isBusy(key)) books.delete(key);
       for (const uuid of leftPorts) await removePort(uuid);
     },
   };

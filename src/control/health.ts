@@ -30,8 +30,8 @@ export function stateOf(parts: readonly PartHealth[]): 'ok' | 'ill' {
   return parts.some(({ state }) => state === 'ill') ? 'ill' : 'ok';
 }
 
-/** Pure: the parts whose state is another than before, and those that are new and not well. */
+/** Pure: the parts that fell ill or got well since then; new ones that are well are no news, and `unknown` is none. */
 export function changedParts(before: readonly PartHealth[], after: readonly PartHealth[]): readonly PartHealth[] {
-  const states = new Map(before.map(({ part, state }) => [part, state]));
-  return after.filter(({ part, state }) => (states.get(part) ?? 'ok') !== state);
+  const ill = new Set(before.filter(({ state }) => state === 'ill').map(({ part }) => part));
+  return after.filter(({ part, state }) => state !== 'unknown' && (state === 'ill') !== ill.has(part));
 }

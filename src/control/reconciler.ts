@@ -54,7 +54,7 @@ export function createReconciler(options: ReconcilerOptions): Reconciler {
   /** Nothing: what is wanted is not known. Then nothing may be changed. `isDue` leaves out what waits for its time. */
   async function look(isDue: (key: string) => boolean): Promise<Look | undefined> {
     await supervisor.adopt({});
-    await toldOnce('what a failed attach left is still there', attachments.finishUndoing());
+    await toldOnce('what a failed attach left is still there', attachments.tidy());
     const ovs = await toldOnce('OVS can not be asked', readOvs());
     // From here on in one turn of the event loop, so that all of it is of one moment.
     const wanted = attachments.wanted();
@@ -99,11 +99,14 @@ export function createReconciler(options: ReconcilerOptions): Reconciler {
     }
   }
 
-  async function apply(step: PlanStep, seen: Look): Promise<void> {
+  /** False: it failed, and is tried again at the next look. */
+  async function apply(step: PlanStep, seen: Look): Promise<boolean> {
     try {
       await applyStep(step, seen);
+      return true;
     } catch (error) {
       log.warn({ ...step, err: toArcaError(error).message }, 'could not be reconciled; tried again later');
+      return false;
     }
   }
 
@@ -159,7 +162,7 @@ export function createReconciler(options: ReconcilerOptions): Reconciler {
         const seen = await toldOnce('what is there can not be looked at', look(isDue));
         if (signal.aborted) return;
         // Not awaited: one relay that is slow to start holds up no other. What is in hand is not planned again.
-        for (const step of seen?.steps ?? []) void apply(step, seen as Look).then(changed.set);
+        for (const step of seen?.steps ?? []) void apply(step, seen as Look).then((done) => done && changed.set());
         await gap.wait({ timeoutMs: LEAST_GAP_MS, signal });
         await changed.wait({ timeoutMs: waitMs(), signal });
       }

@@ -48,7 +48,7 @@ it(
     await Promise.all(Array.from({ length: CLIENTS }, client));
     expect(failures).toEqual([]);
 
-    const left = await control.listAttachments();
+    const left = await control.listAttachments({});
     expect(counts.attached - counts.detached).toBe(left.length);
     for (const key of ['logicalPort', 'tap', 'relayPid', 'mac'] as const) {
       expect(new Set(left.map((attachment) => attachment[key])).size, key).toBe(left.length);
@@ -57,7 +57,7 @@ it(
     expect((await control.reconcile({ dryRun: true })).steps).toEqual([]);
     expect(await control.health()).toMatchObject({ state: 'ok' });
     await Promise.all(left.map(({ container, network }) => control.detach(container, network)));
-    expect(await control.listAttachments()).toEqual([]);
+    expect(await control.listAttachments({})).toEqual([]);
     expect(await relayFiles(control)).toEqual([]);
     await eventually('nothing to reconcile', async () =>
       (await control.reconcile({ dryRun: true })).steps.length === 0 ? true : undefined,

@@ -38,7 +38,7 @@ async function failedAttach(
   } finally {
     await mend();
   }
-  expect(await control.listAttachments()).toEqual([]);
+  expect(await control.listAttachments({})).toEqual([]);
   expectNothingMore(before.system, await snapshot(sandbox.current));
   expect(await ovnRows(sandbox.current)).toEqual(before.rows);
   await control.attach(unixSpec(sandbox.current, 'web', network));
@@ -149,7 +149,7 @@ describe('an attach that fails is undone, and says at which step', () => {
     } finally {
       await sandbox.current.start('ovn-northbound');
     }
-    expect(await control.listAttachments()).toEqual([]);
+    expect(await control.listAttachments({})).toEqual([]);
   });
 
   it('a network that is unknown, foreign, or has no tag', async () => {
@@ -178,7 +178,7 @@ describe('an attach that fails is undone, and says at which step', () => {
     await expect(control.attach({ ...db, mac: web.mac })).rejects.toMatchObject({ code: 'mac-in-use' });
     await expect(control.attach({ ...db, address: web.address })).rejects.toMatchObject({ code: 'address-in-use' });
     expectNothingMore(before, await snapshot(sandbox.current));
-    expect(await control.listAttachments()).toHaveLength(1);
+    expect(await control.listAttachments({})).toHaveLength(1);
   });
 });
 
@@ -240,8 +240,8 @@ describe('the run directory', () => {
     const two = await startControl(sandbox.current);
     await two.attach(unixSpec(sandbox.current, 'db', name));
     for (const control of [one, two]) expect((await control.reconcile({ dryRun: false })).steps).toEqual([]);
-    expect((await one.listAttachments()).map(({ container }) => container)).toEqual(['web']);
-    expect((await two.listAttachments()).map(({ container }) => container)).toEqual(['db']);
+    expect((await one.listAttachments({})).map(({ container }) => container)).toEqual(['web']);
+    expect((await two.listAttachments({})).map(({ container }) => container)).toEqual(['db']);
     await expect(two.attach(unixSpec(sandbox.current, 'web', name))).rejects.toMatchObject({
       code: 'attachment-conflict',
     });

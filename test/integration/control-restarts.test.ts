@@ -227,11 +227,11 @@ describe('a control process', () => {
     const next = await startControl(sandbox.current, { runDir: control.runDir });
     await eventually(
       'each attachment is ready',
-      async () => ((await next.listAttachments()).every(({ state }) => state === 'ready') ? true : undefined),
+      async () => ((await next.listAttachments({})).every(({ state }) => state === 'ready') ? true : undefined),
       20_000,
     );
     for (const container of containers) await next.attach(unixSpec(sandbox.current, container, name));
-    expect(await next.listAttachments()).toHaveLength(containers.length);
+    expect(await next.listAttachments({})).toHaveLength(containers.length);
     expect((await next.reconcile({ dryRun: true })).steps).toEqual([]);
     for (const container of containers) await next.detach(container, name);
   });
@@ -241,7 +241,7 @@ describe('everything', () => {
   it('Test 2: Persistence. Killed at once and started again, networks, tags, addresses and attachments are back', async () => {
     const control = await startControl(sandbox.current);
     const { network, web, db } = await twoContainers(control);
-    const before = { networks: await control.listNetworks(), attachments: await control.listAttachments() };
+    const before = { networks: await control.listNetworks(), attachments: await control.listAttachments({}) };
     await control.kill();
     for (const { relayPid } of before.attachments) process.kill(relayPid ?? 0, 'SIGKILL');
     const daemons = ['ovn-northd', 'ovs-vswitchd', 'ovn-northbound', 'ovn-southbound', 'ovsdb-server'] as const;
@@ -255,7 +255,7 @@ describe('everything', () => {
     const attachments = await eventually(
       () => `attachments ready: ${next.log()}`,
       async () => {
-        const now = await next.listAttachments().catch(() => []);
+        const now = await next.listAttachments({}).catch(() => []);
         return now.length === 2 && now.every(({ state }) => state === 'ready') ? now : undefined;
       },
       30_000,

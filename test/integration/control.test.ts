@@ -36,7 +36,7 @@ describe('attach', () => {
     await web.waitUntilPings(db.address);
     const { stdout } = await web.exec('ip', ['route', 'show', 'default']);
     expect(stdout).toContain('via 10.9.0.1');
-    expect(await control.listAttachments()).toMatchObject([
+    expect(await control.listAttachments({})).toMatchObject([
       { container: 'db', connected: true },
       { container: 'web', connected: true },
     ]);
@@ -79,7 +79,7 @@ describe('attach', () => {
         ],
       },
     });
-    expect(await control.listAttachments()).toMatchObject([{ relayPid: first.value.relayPid, restarts: 0 }]);
+    expect(await control.listAttachments({})).toMatchObject([{ relayPid: first.value.relayPid, restarts: 0 }]);
   });
 
   it('many at once of one container on one network make one', async () => {
@@ -151,7 +151,7 @@ describe('detach', () => {
     await control.attach(unixSpec(sandbox.current, 'db', name));
     await expect(control.removeNetwork(name, { force: false })).rejects.toMatchObject({ code: 'network-busy' });
     await control.removeNetwork(name, { force: true });
-    expect(await control.listAttachments()).toEqual([]);
+    expect(await control.listAttachments({})).toEqual([]);
     expectNothingMore(before, await snapshot(sandbox.current));
   });
 

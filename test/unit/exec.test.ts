@@ -1,7 +1,7 @@
 import { mkdtempSync, readFileSync, rmSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
-import { afterEach, beforeEach, describe, expect, it, vi } from 'vitest';
+import { afterEach, beforeEach, describe, expect, it } from 'vitest';
 import { CommandError, run, startDetached } from '../../src/exec.js';
 
 async function failureOf(promise: Promise<unknown>): Promise<CommandError> {
@@ -124,21 +124,6 @@ describe('startDetached', () => {
     const { pid, ended } = await start('readlink /proc/$$/fd/0 >&3; cut -d" " -f6 /proc/$$/stat >&3', lines);
     await ended;
     expect(lines).toEqual(['/dev/null', String(pid)]);
-  });
-
-  it('lives on when who started it is killed, and may write to the descriptor that nobody reads', async () => {
-    const log = join(folder, 'log');
-    const exec = new URL('../../dist/exec.js', import.meta.url);
-    const program = `
-      const { startDetached } = await import(${JSON.stringify(exec.href)});
-      const script = 'trap "" PIPE; while kill -0 $PPID_; do sleep 0.01; done; echo late >&3; echo lived; ';
-      const { pid } = await startDetached('sh', ['-c', script], {
-        env: { ...process.env, PPID_: String(process.pid) }, logPath: ${JSON.stringify(log)}, onLine() {},
-      });
-      process.stdout.write(String(pid), () => process.kill(process.pid, 'SIGKILL'));`;
-    const error = await failureOf(run(process.execPath, ['--input-type=module', '-e', program], { timeoutMs: 10_000 }));
-    expect(error).toMatchObject({ failure: 'signal', endedBy: 'SIGKILL' });
-    await vi.waitUntil(() => readFileSync(log, 'utf8').includes('lived'), { timeout: 5_000 });
   });
 
   it('tells that there is no such program, and that the log can not be written', async () => {

@@ -43,7 +43,7 @@ Databases that are not there yet are waited for; until then calls that need them
 Examples:
   arca-control                                     on the machine's own OVS and OVN, listening on unix:/run/arca/control.sock
   arca-control --chassis host-1 --encap-ip 192.0.2.1
-  arca-control --listen unix:/run/arca/control.sock --listen vsock:5000 --peer-cid 2
+  arca-control --listen unix:/run/arca/control.sock --listen vsock:4900 --peer-cid 2
   arca-control --run-dir /tmp/arca --ovs unix:/tmp/sandbox/db.sock --nb unix:/tmp/sandbox/ovnnb_db.sock \\
                --sb unix:/tmp/sandbox/ovnsb_db.sock
 

@@ -55,6 +55,11 @@ export function readControlOptions(
   const endpoints = (args.listen ?? []).map((text) => readListen(text, parseEndpoint));
   const unix = endpoints.flatMap((endpoint) => (endpoint.transport === 'unix' ? [resolve(endpoint.path)] : []));
   const vsock = endpoints.flatMap((endpoint) => (endpoint.transport === 'vsock' ? [endpoint] : []));
+  const vsockPorts = readPortRange(args.vsockPorts);
+  for (const { port } of vsock) {
+    if (port < vsockPorts.first || port > vsockPorts.last) continue;
+    throw usage(`--listen: vsock port ${port} is of --vsock-ports ${args.vsockPorts}, which attachments take`);
+  }
   // The proxy of vsock wants something to carry to.
   const paths = unix.length > 0 ? unix : [checkSocketPath('--run-dir', resolve(runDir, 'control.sock'))];
   return {
@@ -68,7 +73,7 @@ export function readControlOptions(
       northbound: readDatabase('--nb', args.nb ?? env['OVN_NB_DB'] ?? ovnSocket(env, 'ovnnb_db.sock')),
       southbound: readDatabase('--sb', args.sb ?? env['OVN_SB_DB'] ?? ovnSocket(env, 'ovnsb_db.sock')),
       chassis: readChassis(args),
-      vsockPorts: readPortRange(args.vsockPorts),
+      vsockPorts,
       bridge: readBridge('--bridge', args.bridge),
     },
   };

@@ -191,7 +191,8 @@ describe('arca-control and arca', () => {
   it.each([
     [['--chassis', 'host-1']],
     [['--nb', 'ssl:x:1']],
-    [['--listen', 'vsock:5000']],
+    [['--listen', 'vsock:4900']],
+    [['--listen', 'vsock:5000', '--peer-cid', '2']],
     [['--listen', 'tcp:80']],
     [['--frobnicate']],
     [['extra']],
@@ -202,7 +203,7 @@ describe('arca-control and arca', () => {
 
   it('teach themselves', async () => {
     const { stdout } = await run(process.execPath, [`${CLI}arca-control.js`, '--help'], { timeoutMs: scaled(10_000) });
-    expect(stdout).toContain('--listen unix:/run/arca/control.sock --listen vsock:5000 --peer-cid 2');
+    expect(stdout).toContain('--listen unix:/run/arca/control.sock --listen vsock:4900 --peer-cid 2');
     expect(stdout).toMatch(/^ +30 {2}somebody listens/m);
   });
 });

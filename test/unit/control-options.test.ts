@@ -46,9 +46,9 @@ describe('readControlOptions', () => {
 
   it('listens on several, and always on a Unix socket', () => {
     expect(read({ listen: ['unix:/a', 'unix:/a', 'unix:/b'] }).paths).toEqual(['/a', '/b']);
-    const vsock = read({ listen: ['vsock:5000'], peerCid: ['2', '3'], runDir: '/tmp/x' });
+    const vsock = read({ listen: ['vsock:4900'], peerCid: ['2', '3'], runDir: '/tmp/x' });
     expect(vsock).toMatchObject({ paths: ['/tmp/x/control.sock'], allowedCids: [2, 3] });
-    expect(vsock.vsock).toMatchObject([{ transport: 'vsock', port: 5000 }]);
+    expect(vsock.vsock).toMatchObject([{ transport: 'vsock', port: 4900 }]);
   });
 
   it('takes a chassis with its address', () => {
@@ -61,9 +61,10 @@ describe('readControlOptions', () => {
   it.each<[string, Partial<ControlArguments>]>([
     ['--listen', { listen: ['tcp:1'] }],
     ['--listen', { listen: ['unix:'] }],
-    ['--peer-cid', { listen: ['vsock:5000'] }],
+    ['--vsock-ports', { listen: ['vsock:5000'], peerCid: ['2'] }],
+    ['--peer-cid', { listen: ['vsock:4900'] }],
     ['--peer-cid', { peerCid: ['2'] }],
-    ['--peer-cid', { listen: ['vsock:5000'], peerCid: ['x'] }],
+    ['--peer-cid', { listen: ['vsock:4900'], peerCid: ['x'] }],
     ['--run-dir', { runDir: `/${'x'.repeat(120)}` }],
     ['--ovs', { ovs: '/db.sock' }],
     ['--nb', { nb: 'ssl:db:1' }],

@@ -112,6 +112,7 @@ export async function createApp({ service, streams, log, version }: AppOptions):
       return send(reply, problem('spec-invalid', told, { errors }));
     }
     const code = httpCodeOf(error);
+    if (code === 'media-type-unsupported') return sendProblem(reply, code, 'send the body as application/json');
     if (code !== undefined) return sendProblem(reply, code, error.message);
     log.error({ err: error, url: request.url }, 'a request failed');
     return send(reply, problemOf(toArcaError(error)));

@@ -4,7 +4,7 @@
  */
 
 interface ErrorKind {
-  /** Exit code of the process; under 64, so that it never looks like sysexits(3) or a signal. */
+  /** Exit code of the process; under 64 or from 90 to 125, so that it never looks like sysexits(3), a shell's own or a signal. */
   readonly exitCode: number;
   /** One line for `--help`. */
   readonly meaning: string;
@@ -51,25 +51,25 @@ export const ERROR_KINDS = {
   'datapath-missing': { exitCode: 61, meaning: 'the kernel has no Open vSwitch datapath' },
   'sandbox-missing': { exitCode: 62, meaning: 'no sandbox is up in that run directory' },
 
-  'control-unreachable': { exitCode: 70, meaning: 'arca-control can not be reached' },
-  'spec-invalid': { exitCode: 71, meaning: 'a name, address, MAC, tag or other property is not valid' },
-  'network-conflict': { exitCode: 72, meaning: 'a network of that name exists with other properties' },
-  'network-busy': { exitCode: 73, meaning: 'the network still has attachments' },
-  'network-foreign': { exitCode: 74, meaning: 'the logical switch belongs to somebody else; adopt it first' },
-  'tag-in-use': { exitCode: 75, meaning: 'another network has that VLAN tag' },
-  'tags-exhausted': { exitCode: 76, meaning: 'every VLAN tag of the range is in use' },
-  'subnet-overlap': { exitCode: 77, meaning: 'the subnet overlaps that of another network' },
-  'attachment-unknown': { exitCode: 78, meaning: 'the container is not attached to that network' },
-  'attachment-conflict': { exitCode: 79, meaning: 'the container is attached already, with other properties' },
-  'address-in-use': { exitCode: 80, meaning: 'another container of the network has that address' },
-  'mac-in-use': { exitCode: 81, meaning: 'another container has that MAC' },
-  'ports-exhausted': { exitCode: 82, meaning: 'every vsock port of the range, or every address, is in use' },
-  'chassis-conflict': { exitCode: 83, meaning: 'another chassis has that name or encapsulation address' },
-  'chassis-unknown': { exitCode: 84, meaning: 'the southbound database has no chassis of that name' },
-  'southbound-unreachable': { exitCode: 85, meaning: 'the OVN southbound database can not be reached' },
-  'southbound-timeout': { exitCode: 86, meaning: 'the OVN southbound database did not answer in time' },
-  'not-supported': { exitCode: 87, meaning: 'this is not done in this mode or version' },
-  'part-ill': { exitCode: 88, meaning: 'a part of the network is ill (`arca health` says which)' },
+  'control-unreachable': { exitCode: 90, meaning: 'arca-control can not be reached' },
+  'spec-invalid': { exitCode: 91, meaning: 'a name, address, MAC, tag or other property is not valid' },
+  'network-conflict': { exitCode: 92, meaning: 'a network of that name exists with other properties' },
+  'network-busy': { exitCode: 93, meaning: 'the network still has attachments' },
+  'network-foreign': { exitCode: 94, meaning: 'the logical switch belongs to somebody else; adopt it first' },
+  'tag-in-use': { exitCode: 95, meaning: 'another network has that VLAN tag' },
+  'tags-exhausted': { exitCode: 96, meaning: 'every VLAN tag of the range is in use' },
+  'subnet-overlap': { exitCode: 97, meaning: 'the subnet overlaps that of another network' },
+  'attachment-unknown': { exitCode: 98, meaning: 'the container is not attached to that network' },
+  'attachment-conflict': { exitCode: 99, meaning: 'the container is attached already, with other properties' },
+  'address-in-use': { exitCode: 100, meaning: 'another container of the network has that address' },
+  'mac-in-use': { exitCode: 101, meaning: 'another container has that MAC' },
+  'ports-exhausted': { exitCode: 102, meaning: 'every vsock port of the range, or every address, is in use' },
+  'chassis-conflict': { exitCode: 103, meaning: 'another chassis has that name or encapsulation address' },
+  'chassis-unknown': { exitCode: 104, meaning: 'the southbound database has no chassis of that name' },
+  'southbound-unreachable': { exitCode: 105, meaning: 'the OVN southbound database can not be reached' },
+  'southbound-timeout': { exitCode: 106, meaning: 'the OVN southbound database did not answer in time' },
+  'not-supported': { exitCode: 107, meaning: 'this is not done in this mode or version' },
+  'part-ill': { exitCode: 108, meaning: 'a part of the network is ill (`arca health` says which)' },
 } as const satisfies Record<string, ErrorKind>;
 
 export type ErrorCode = keyof typeof ERROR_KINDS;

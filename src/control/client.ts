@@ -25,7 +25,10 @@ export interface EventStream {
 }
 
 /** The service's calls, as they are answered over HTTP. */
-export interface ControlClient extends Omit<ControlService, 'metrics' | 'subscribe'> {
+export interface ControlClient extends Omit<ControlService, 'listAttachments' | 'metrics' | 'subscribe'> {
+  listAttachments(
+    filter?: Parameters<ControlService['listAttachments']>[0],
+  ): ReturnType<ControlService['listAttachments']>;
   /** Always refused: there is no policy in VLAN mode. */
   setNetworkPolicy(name: string): Promise<void>;
   metrics(): Promise<string>;
@@ -88,7 +91,7 @@ export function createClient(options: ClientOptions): ControlClient {
       throw failureOf(reply, where);
     },
 
-    listAttachments: async (filter) => get(`/v1/attachments${queryOf({ ...filter })}`),
+    listAttachments: async (filter = {}) => get(`/v1/attachments${queryOf({ ...filter })}`),
     getAttachment: async (container, network) => get(`/v1/attachments/${encoded(container)}/${encoded(network)}`),
     attach: (spec) => make('/v1/attachments', spec),
     detach: async (container, network) => remove(`/v1/attachments/${encoded(container)}/${encoded(network)}`),

@@ -6,8 +6,7 @@ describe('errors', () => {
     const exitCodes = Object.values(ERROR_KINDS).map((kind) => kind.exitCode as number);
     expect(new Set(exitCodes).size).toBe(exitCodes.length);
     for (const exitCode of exitCodes) {
-      expect(exitCode).toBeGreaterThan(0);
-      expect(exitCode).toBeLessThan(64);
+      expect(exitCode).toSatisfy((code: number) => (code > 0 && code < 64) || (code >= 90 && code <= 125));
     }
   });
 
@@ -16,6 +15,7 @@ describe('errors', () => {
     expect(new ArcaError('network-unknown', '').exitCode).toBe(10);
     expect(new ArcaError('bridge-black-hole', '').exitCode).toBe(23);
     expect(new ArcaError('forced-exit', '').exitCode).toBe(51);
+    expect(new ArcaError('control-unreachable', '').exitCode).toBe(90);
   });
 
   it('lists them in order', () => {

@@ -131,7 +131,7 @@ async function namesOf(client: ControlClient, kind: NameKind): Promise<readonly 
     case 'network':
       return (await client.listNetworks()).map(({ name }) => name);
     case 'container':
-      return (await client.listAttachments({})).map(({ container }) => container);
+      return (await client.listAttachments()).map(({ container }) => container);
     case 'chassis':
       return (await client.listChassis()).map(({ name }) => name);
   }

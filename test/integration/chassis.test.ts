@@ -2,7 +2,7 @@
  * Chassis in a real southbound database, with and without a real ovn-controller: the origin document's Test 3, and the
  * conflicts of which OVN itself says nothing.
  */
-import { afterEach, beforeEach, describe, expect, it } from 'vitest';
+import { beforeEach, describe, expect, it } from 'vitest';
 import { type ChassisRegistry, createChassisRegistry } from '../../src/control/chassis.js';
 import { run } from '../../src/exec.js';
 import { openSouthbound } from '../../src/ovn/southbound.js';
@@ -13,23 +13,20 @@ const NAME = 'arca-control-plane';
 const KEYS = ['system-id', 'ovn-remote', 'ovn-encap-type', 'ovn-encap-ip'];
 
 const box = useSandbox();
-/** What the sandbox tells an ovn-controller. */
-let told: Record<string, string>;
-
 beforeEach(async () => {
-  const texts = await Promise.all(
-    KEYS.map((key) => box.current.vsctl('get', 'Open_vSwitch', '.', `external_ids:${key}`)),
-  );
-  told = Object.fromEntries(KEYS.map((key, i) => [key, texts[i] ?? '']));
-});
-
-afterEach(async () => {
-  // A graceful end takes its chassis along.
-  await box.current.kill('ovn-controller', 'SIGTERM');
-  await tell(told);
-  for (const name of (await sbctl('--bare', '--columns=name', 'list', 'Chassis')).split(/\s+/).filter(Boolean)) {
-    await sbctl('--if-exists', 'chassis-del', name);
-  }
+  const { current } = box;
+  /** What the sandbox tells an ovn-controller. */
+  const told: Record<string, string> = {};
+  for (const key of KEYS) told[key] = await current.vsctl('get', 'Open_vSwitch', '.', `external_ids:${key}`);
+  current.defer(async () => {
+    // A graceful end takes its chassis along; its bridge stays.
+    await current.kill('ovn-controller', 'SIGTERM');
+    await current.vsctl('--if-exists', 'del-br', 'br-ovn');
+    await tell(told);
+    for (const name of (await sbctl('--bare', '--columns=name', 'list', 'Chassis')).split(/\s+/).filter(Boolean)) {
+      await sbctl('--if-exists', 'chassis-del', name);
+    }
+  });
 });
 
 async function sbctl(...args: string[]): Promise<string> {
@@ -183,7 +180,7 @@ describe('conflicts, before they bite', () => {
       [{ 'ovn-remote': 'unix:/nowhere/sb.sock' }, { name: NAME, encapIp: '127.0.0.1' }],
     ] as const;
     for (const [settings, spec] of refusals) {
-      await tell(settings);
+      if (Object.keys(settings).length > 0) await tell(settings);
       expect(await failureOf(registry().register(spec))).toMatchObject({ code: 'chassis-conflict' });
     }
   });

@@ -11,6 +11,7 @@ import {
   updateSwitchTransaction,
 } from '../../src/ovn/northbound-operations.js';
 import { portAddresses, readNorthboundView } from '../../src/ovn/northbound-view.js';
+import type { Row } from '../../src/ovsdb/values.js';
 import { northboundView, portView, switchView } from '../support/northbound-view.js';
 
 const row = switchView({ name: 'net-a', otherConfig: { subnet: '10.9.0.0/24' } });
@@ -132,7 +133,7 @@ describe('checkPortIsFree', () => {
 
 describe('readNorthboundView', () => {
   it('reads rows as ovsdb-server sends them: bare sets, columns left out', () => {
-    const tables = new Map([
+    const tables = new Map<string, Map<string, Row>>([
       ['NB_Global', new Map([['g', { nb_cfg: 3, external_ids: ['map', [['arca-generation', '1.x']]] }]])],
       [
         'Logical_Switch',

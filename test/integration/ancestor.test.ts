@@ -18,7 +18,8 @@
  * | partial checksums broke UDP on the userspace datapath | offload: a switch that takes no offloads |
  * | the switch forwarded seconds after the port was there | here: the first frame after ready |
  *
- * The others are about tags, addresses and names that are allocated, which is not the relay's work.
+ * The others are about tags, addresses and names that are allocated, which is not the relay's work: networks.test.ts,
+ * chassis.test.ts and the control-*.test.ts files.
  */
 import { readdirSync, readFileSync } from 'node:fs';
 import { setTimeout as delay } from 'node:timers/promises';

@@ -61,6 +61,8 @@ const RELAY_START_TIMEOUT_MS = 10_000;
 const HEALTH_TIMEOUT_MS = 3_000;
 /** Each part is asked this often, so that what fell ill is told. */
 const HEALTH_INTERVAL_MS = 30_000;
+/** Changes of the northbound database are looked at this much later, many together. */
+const DATABASE_GAP_MS = 500;
 /** Starting a relay is mostly work for a processor. */
 const STARTS_PER_PROCESSOR = 2;
 
@@ -112,7 +114,7 @@ export async function createControl(options: ControlOptions): Promise<Control> {
     startTimeoutMs: RELAY_START_TIMEOUT_MS,
     onEvent(event) {
       attachments.notice(event);
-      if (event.type !== 'started') changed.set();
+      if (event.type === 'died' || (event.type === 'changed' && event.relay.trouble !== undefined)) changed.set();
     },
   });
   const attachments = createAttachments({
@@ -129,7 +131,14 @@ export async function createControl(options: ControlOptions): Promise<Control> {
     bridge: options.bridge,
     onProbe: (statuses) => void observe(statuses),
   });
-  const stopListening = northbound.onChange(changed.set);
+  // Most changes are our own, and a look at all costs the more the more there is: so not at each.
+  let lookSoon: NodeJS.Timeout | undefined;
+  const stopListening = northbound.onChange(() => {
+    lookSoon ??= setTimeout(() => {
+      lookSoon = undefined;
+      changed.set();
+    }, DATABASE_GAP_MS).unref();
+  });
 
   let metrics: Promise<ControlMetrics> | undefined;
   async function observe(statuses: Awaited<ReturnType<typeof supervisor.probe>>): Promise<ControlMetrics> {
@@ -239,6 +248,7 @@ export async function createControl(options: ControlOptions): Promise<Control> {
     if (stopping.signal.aborted) return;
     stopping.abort(new ArcaError('timed-out', 'arca-control is being stopped'));
     stopListening();
+    clearTimeout(lookSoon);
     await Promise.all(work);
     await attachments.settled();
     supervisor.close();

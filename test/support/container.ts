@@ -66,7 +66,9 @@ export async function createContainer(sandbox: TestSandbox, name = 'c'): Promise
           `${INTERFACE} of ${netns} up: ${JSON.stringify(last)}\n${started.flatMap(({ stderr }) => stderr.all).join('\n')}`,
         async () => {
           last = await readInterface(netns);
-          return last?.hasCarrier && last.addresses.length > 0 ? last : undefined;
+          if (!last?.hasCarrier || last.addresses.length === 0) return undefined;
+          // ip asks for the link first and for its addresses then: the MAC may be of before the address came.
+          return readInterface(netns);
         },
         timeoutMs,
       );

@@ -29,6 +29,8 @@ const FILLERS = 4;
 const ATTACH_TIMES = 15;
 const LIST_TIMES = 50;
 const IDLE_SECONDS = 3;
+/** After its start a Node tidies up its heap for some seconds: two hundred of them take a third of a processor then. */
+const SETTLE_MS = 15_000;
 const ALONE = '1 attachment';
 const CROWD = `${MANY} attachments`;
 
@@ -126,6 +128,7 @@ function tasksOf(client: ControlClient, folder: string, controlPid: number): rea
     task('control-detach', ALONE, tellDetaching),
     task('control-attach', CROWD, async () => {
       await fill(attach);
+      await delay(SETTLE_MS);
       return timeAttaching();
     }),
     task('control-detach', CROWD, tellDetaching),

@@ -106,6 +106,15 @@ export function selectPort(tap: string): readonly Operation[] {
   ];
 }
 
+/** The row of the bridge if it holds the port. */
+export function selectHolder(bridge: string, portUuid: string): readonly Operation[] {
+  const where = [
+    ['name', '==', bridge],
+    ['ports', 'includes', uuid(portUuid)],
+  ] as const;
+  return [{ op: 'select', table: 'Bridge', where, columns: ['name'] }];
+}
+
 /** Removes a port from whatever bridge holds it, but only while it carries our mark; otherwise the `wait` fails. */
 export function removePortOperations(tap: string, portUuid: string): readonly Operation[] {
   return [

@@ -5,7 +5,7 @@
 import { ArcaError } from '../errors.js';
 import { connectOvsdb, OperationError, type Tables } from '../ovsdb/client.js';
 import type { CallOptions, RpcError } from '../ovsdb/json-rpc.js';
-import { elements, integer, type Row, text, textMap, uuidText } from '../ovsdb/values.js';
+import { integer, type Row, text, textMap, uuidText } from '../ovsdb/values.js';
 import type { BridgeFacts } from './bridge.js';
 import { ovsdbFailure } from './failures.js';
 import {
@@ -16,6 +16,7 @@ import {
   OWNER,
   OWNER_KEY,
   removePortOperations,
+  selectHolder,
   selectPort,
 } from './port-commands.js';
 
@@ -25,7 +26,7 @@ export interface PortView {
   readonly externalIds: Readonly<Record<string, string>>;
   /** It carries our mark. */
   readonly isOurs: boolean;
-  /** The bridge that was asked for holds it. */
+  /** False once it was seen that another bridge holds it. */
   readonly isOnBridge: boolean;
 }
 
@@ -74,18 +75,27 @@ export interface SessionOptions extends CallOptions {
   readonly tap: string;
   /** Called after each change of the view, and when the connection ends. */
   readonly onChange?: (() => void) | undefined;
+  /** How often it is asked which bridge holds the port; 10 s by default. */
+  readonly lookEveryMs?: number | undefined;
 }
 
 /** Connects and reads the view. Rejects with `ovs-unreachable` or `ovs-timeout`. */
 export async function openOvsSession(options: SessionOptions): Promise<OvsSession> {
-  const { socketPath, bridge, tap, timeoutMs, signal, onChange } = options;
+  const { socketPath, bridge, tap, timeoutMs, signal, onChange, lookEveryMs = LOOK_EVERY_MS } = options;
   const target = { transport: 'unix', path: socketPath } as const;
   const startedAt = performance.now();
   const waiters = new Set<() => void>();
+  /** UUID of a row of our port's name that another bridge holds. */
+  let heldElsewhere: string | undefined;
 
   function changed(): void {
     for (const check of [...waiters]) check();
     onChange?.();
+  }
+
+  function rowsChanged(): void {
+    changed();
+    void lookForHolder();
   }
 
   const { client, tables } = await (async () => {
@@ -95,7 +105,8 @@ export async function openOvsSession(options: SessionOptions): Promise<OvsSessio
         const spec = {
           Open_vSwitch: { columns: { external_ids: 'map', other_config: 'map' } },
           Bridge: {
-            columns: { name: 'plain', fail_mode: 'plain', datapath_type: 'plain', ports: 'set' },
+            // Not its ports: they change with each port, and would wake every relay for it.
+            columns: { name: 'plain', fail_mode: 'plain', datapath_type: 'plain' },
             where: [['name', '==', bridge]],
           },
           Port: {
@@ -108,7 +119,7 @@ export async function openOvsSession(options: SessionOptions): Promise<OvsSessio
           },
         } as const;
         const leftMs = Math.max(1, timeoutMs - (performance.now() - startedAt));
-        return { client, tables: await client.monitor(OVS_DATABASE, spec, changed, { timeoutMs: leftMs, signal }) };
+        return { client, tables: await client.monitor(OVS_DATABASE, spec, rowsChanged, { timeoutMs: leftMs, signal }) };
       } catch (error) {
         client.close();
         throw error;
@@ -117,9 +128,33 @@ export async function openOvsSession(options: SessionOptions): Promise<OvsSessio
       throw ovsdbFailure(error, target, `looking at bridge ${bridge}`);
     }
   })();
-  void client.closed.then(changed);
+  const looking = setInterval(() => void lookForHolder(), lookEveryMs).unref();
+  void client.closed.then(() => {
+    clearInterval(looking);
+    changed();
+  });
 
-  const view = (): OvsView => readView(tables);
+  const view = (): OvsView => readView(tables, heldElsewhere);
+
+  /**
+   * Which bridge holds the port is asked, after each change of our rows and now and then, and not watched: nobody moves
+   * a port but by writing to the database by hand, and to watch the ports of a bridge is to be woken by each of them.
+   */
+  async function lookForHolder(): Promise<void> {
+    const portUuid = firstRow(tables, 'Port')?.[0];
+    if (portUuid === undefined) return;
+    try {
+      const [held] = await client.transact(OVS_DATABASE, selectHolder(bridge, portUuid), {
+        timeoutMs: LOOK_TIMEOUT_MS,
+      });
+      const seen = held?.rows?.length === 0 ? portUuid : undefined;
+      if (seen === heldElsewhere) return;
+      heldElsewhere = seen;
+      changed();
+    } catch {
+      // The connection is lost, which is told by itself, or the server is silent, which the next change finds out.
+    }
+  }
 
   async function transact(operations: Parameters<typeof client.transact>[1], doing: string, call: CallOptions) {
     try {
@@ -232,6 +267,8 @@ export async function openOvsSession(options: SessionOptions): Promise<OvsSessio
 }
 
 const SERVER_GRACE_MS = 100;
+const LOOK_EVERY_MS = 10_000;
+const LOOK_TIMEOUT_MS = 5_000;
 /** A server that is stopped still takes connections, at once. */
 const LEAVE_TIMEOUT_MS = 50;
 
@@ -244,8 +281,8 @@ function vswitchdTimeout(socketPath: string, what: string, timeoutMs: number, ca
   );
 }
 
-/** Pure: the typed view of the monitored rows. */
-export function readView(tables: Tables): OvsView {
+/** Pure: the typed view of the monitored rows. `heldElsewhere`: UUID of a Port row that another bridge holds. */
+export function readView(tables: Tables, heldElsewhere?: string): OvsView {
   const root = firstRow(tables, 'Open_vSwitch')?.[1] ?? {};
   const rootIds = textMap(root['external_ids']);
   const bridge = firstRow(tables, 'Bridge')?.[1];
@@ -261,7 +298,7 @@ export function readView(tables: Tables): OvsView {
       systemId: rootIds['system-id'] ?? '',
       userspaceTso: textMap(root['other_config'])['userspace-tso-enable'] === 'true',
     },
-    port: port && readPort(port, bridge),
+    port: port && readPort(port, heldElsewhere),
     interface: iface && {
       ofport: integer(iface['ofport']),
       ofportRequest: integer(iface['ofport_request']),
@@ -271,14 +308,14 @@ export function readView(tables: Tables): OvsView {
   };
 }
 
-function readPort([id, row]: readonly [string, Row], bridge: Row | undefined): PortView {
+function readPort([id, row]: readonly [string, Row], heldElsewhere: string | undefined): PortView {
   const externalIds = textMap(row['external_ids']);
   return {
     uuid: id,
     tag: integer(row['tag']),
     externalIds,
     isOurs: externalIds[OWNER_KEY] === OWNER,
-    isOnBridge: elements(bridge?.['ports']).some((port) => uuidText(port) === id),
+    isOnBridge: id !== heldElsewhere,
   };
 }
 

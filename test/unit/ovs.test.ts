@@ -131,7 +131,7 @@ describe('readView', () => {
     new Map(Object.entries(rows).map(([name, table]) => [name, new Map(Object.entries(table))]));
 
   it('fills in the columns that ovsdb-server leaves out', () => {
-    const view = readView(tables({ Open_vSwitch: { r: {} }, Bridge: { b: { name: 'br-int', ports: ['set', []] } } }));
+    const view = readView(tables({ Open_vSwitch: { r: {} }, Bridge: { b: { name: 'br-int' } } }));
     expect(view).toEqual({
       bridge: {
         name: 'br-int',
@@ -150,14 +150,14 @@ describe('readView', () => {
     const ours = ['map', [['arca-owner', 'arca-relay']]];
     const view = readView(
       tables({
-        Bridge: { b: { name: 'br-int', ports: ['uuid', 'p'] } },
+        Bridge: { b: { name: 'br-int' } },
         Port: { p: { name: 'tap0', tag: 7, external_ids: ours } },
         Interface: { i: { name: 'tap0', ofport: 3, ofport_request: 3 } },
       }),
     );
     expect(view.port).toMatchObject({ uuid: 'p', tag: 7, isOurs: true, isOnBridge: true });
     expect(view.interface).toEqual({ ofport: 3, ofportRequest: 3, error: '', adminState: '' });
-    expect(readView(tables({ Port: { p: { name: 'tap0' } } })).port).toMatchObject({
+    expect(readView(tables({ Port: { p: { name: 'tap0' } } }), 'p').port).toMatchObject({
       isOurs: false,
       isOnBridge: false,
     });

@@ -58,7 +58,7 @@ function buildCommand(version: string): Command {
     .option('--nb <remote>', 'OVN northbound database: unix:PATH, tcp:HOST:PORT, ssl:... (default: as ovn-nbctl)')
     .option('--timeout <seconds>', 'for the whole start', '10')
     .optionsGroup('Observing:')
-    .option('--metrics <endpoint>', 'GET /metrics and /status on unix:PATH or HOST:PORT')
+    .option('--metrics <endpoint>', 'GET /metrics, /status and /events on unix:PATH or HOST:PORT')
     .option('--notify-fd <n>', 'write one JSON line for each event to this descriptor')
     .addOption(new Option('--log-level <level>', 'least level to log').choices(LOG_LEVELS).default('info'))
     .addOption(new Option('--log-format <format>', 'default: pretty on a terminal').choices(LOG_FORMATS))

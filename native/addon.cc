@@ -527,13 +527,18 @@ Napi::Function EngineWrap::define(Napi::Env env) {
 }
 
 EngineWrap::EngineWrap(const Napi::CallbackInfo& info) : Napi::ObjectWrap<EngineWrap>(info) {
-  uint32_t workers = 2;
+  EngineOptions options;
   if (info.Length() > 0 && !info[0].IsUndefined()) {
     Reader reader(info.Env(), info[0], "options");
-    workers = reader.optional_number("workers", 1, kMostWorkers).value_or(workers);
+    if (const auto workers = reader.optional_number("workers", 1, kMostWorkers)) {
+      options.worker_count = *workers;
+    }
+    options.busy_poll = std::chrono::microseconds(
+        reader.optional_number("busyPollUs", 0, static_cast<uint32_t>(kLongestBusyPoll.count()))
+            .value_or(0));
     if (!reader.ok()) return;
   }
-  Result<std::unique_ptr<Engine>> engine = Engine::start(workers);
+  Result<std::unique_ptr<Engine>> engine = Engine::start(options);
   if (!engine.ok()) {
     throw_error(info.Env(), engine.error());
     return;
@@ -601,6 +606,10 @@ bool RelayWrap::open(Napi::Env env, EngineWrap* engine, NewRelay options,
   Result<TapInterface> interface = TapInterface::create(options.tap);
   if (!interface.ok()) {
     throw_error(env, interface.error());
+    return false;
+  }
+  if (!interface.value().tap.supports(options.options.link.offloads)) {
+    throw_error(env, {"ioctl(TUNSETOFFLOAD)", EINVAL});
     return false;
   }
   if (Status status = bring_up_silent(interface.value(), options.mtu); !status.ok()) {

@@ -58,8 +58,12 @@ The interface:
   --mtu BYTES           68 to 65521 (default: the relay's, else 1500)
 
   --burst BYTES         largest send; 1 sends each frame by itself
-  --offload auto|off    off: no checksum or segmentation offload, whatever the
-                        relay takes, and no joining of TCP segments
+  --offload auto|off|uso
+                        off: no checksum or segmentation offload, whatever the
+                        relay takes, and no joining of TCP segments; uso: also
+                        UDP segmentation, if the relay has it too (Linux 6.2)
+  --busy-poll US        ask for frames so many microseconds before sleeping, 0
+                        to 10000 (default 0): less latency, more processor time
   --quiet               say nothing but errors
   --version, --help
 
@@ -82,7 +86,8 @@ struct Arguments {
   std::string netns;
   InterfaceConfig config;  // what the command line fixes
   size_t burst_size = 0;
-  bool offload = true;
+  Offloads offloads = kOffloadsByDefault;
+  std::chrono::microseconds busy_poll{0};
   bool quiet = false;
 };
 
@@ -118,6 +123,7 @@ enum Option {
   kMtu,
   kBurst,
   kOffload,
+  kBusyPoll,
   kQuiet,
   kVersion,
   kHelpOption,
@@ -136,6 +142,7 @@ constexpr option kOptions[] = {
     {"mtu", required_argument, nullptr, kMtu},
     {"burst", required_argument, nullptr, kBurst},
     {"offload", required_argument, nullptr, kOffload},
+    {"busy-poll", required_argument, nullptr, kBusyPoll},
     {"quiet", no_argument, nullptr, kQuiet},
     {"version", no_argument, nullptr, kVersion},
     {"help", no_argument, nullptr, kHelpOption},
@@ -218,10 +225,20 @@ std::optional<int> take_option(int code, Arguments& arguments) {
     }
     case kOffload: {
       const std::string word = optarg;
-      if (word != "auto" && word != "off") {
-        return usage_error("--offload: '%s' is neither auto nor off", optarg);
+      if (word != "auto" && word != "off" && word != "uso") {
+        return usage_error("--offload: '%s' is none of auto, off and uso", optarg);
       }
-      arguments.offload = word == "auto";
+      arguments.offloads = word == "off" ? kOffloadNone : kOffloadsByDefault;
+      if (word == "uso") arguments.offloads |= kOffloadUso;
+      return std::nullopt;
+    }
+    case kBusyPoll: {
+      const auto most = kLongestBusyPoll.count();
+      const auto us = parse_number<decltype(kLongestBusyPoll)::rep>(optarg, 0, most);
+      if (!us)
+        return usage_error("--busy-poll: '%s' is not 0 to %lld", optarg,
+                           static_cast<long long>(most));
+      arguments.busy_poll = std::chrono::microseconds(*us);
       return std::nullopt;
     }
     case kQuiet:
@@ -475,6 +492,9 @@ Status make_interface(const Arguments& arguments, std::optional<TapInterface>& t
     if (!made.ok()) return made.error();
     Result<Netlink> netlink = Netlink::open();
     if (!netlink.ok()) return netlink.error();
+    if (!made.value().tap.supports(arguments.offloads)) {
+      return Error{"ioctl(TUNSETOFFLOAD) for UDP segmentation, which is Linux 6.2's", EINVAL};
+    }
     tap.emplace(std::move(made.value()));
     interface.emplace(std::move(netlink.value()), tap->index, arguments.config);
     return interface->start();
@@ -494,7 +514,7 @@ RelayOptions relay_options(const Arguments& arguments) {
   options.link.allow_tagged = true;
   options.link.burst_size = arguments.burst_size;
   // The container's own stack is behind this TAP: it takes everything.
-  if (arguments.offload) options.link.offloads = kOffloadsByDefault;
+  options.link.offloads = arguments.offloads;
   return options;
 }
 
@@ -542,7 +562,8 @@ int run(const Arguments& arguments) {
                                        ? "can't enter network namespace '" + arguments.netns + "'"
                                        : "can't make interface " + arguments.tap);
   }
-  Result<std::unique_ptr<Engine>> engine = Engine::start(2);
+  Result<std::unique_ptr<Engine>> engine =
+      Engine::start({.worker_count = default_worker_count(), .busy_poll = arguments.busy_poll});
   if (!engine.ok()) return failure(engine.error(), "can't start the engine");
 
   Reporter reporter(arguments, *interface, finished.get());

@@ -179,9 +179,13 @@ export interface StreamProxy {
 }
 
 interface Addon {
-  /** `workers`: threads, 2 by default: one a direction for a single relay. */
+  /**
+   * `workers`: threads; 2 by default, one a direction for a single relay, and 1 with fewer than four processors.
+   * `busyPollUs`: how long, in microseconds, they ask for frames before they sleep; 0 by default.
+   */
   readonly Engine: new (options?: {
     readonly workers?: number;
+    readonly busyPollUs?: number;
   }) => NativeEngine;
   /** `vsock:PORT`, `vsock:CID:PORT` or `unix:PATH`. Throws `NativeError` with EINVAL and a message for the user. */
   parseEndpoint(text: string): Endpoint;

@@ -62,9 +62,9 @@ export const batched = arcaPair('batched', 'arca-tap at both ends with --offload
   'off',
 ]);
 
-export const arcaBusyPoll = arcaPair('arca-busy', 'arca-tap at both ends with --busy-poll 50', ownArcaTap, [
+export const arcaBusyPoll = arcaPair('arca-busy', 'arca-tap at both ends with --busy-poll 2000', ownArcaTap, [
   '--busy-poll',
-  '50',
+  '2000',
 ]);
 
 /** Another build of arca-tap, for before and after in one run. */

@@ -1,5 +1,6 @@
 #include "io/event_loop.h"
 
+#include <sched.h>
 #include <sys/eventfd.h>
 
 #include <algorithm>
@@ -19,8 +20,8 @@ Result<UniqueFd> EventLoop::make_wakeup() {
   return fd;
 }
 
-EventLoop::EventLoop(UniqueFd epoll, UniqueFd wakeup)
-    : epoll_(std::move(epoll)), wakeup_(std::move(wakeup)) {
+EventLoop::EventLoop(UniqueFd epoll, UniqueFd wakeup, std::chrono::microseconds busy_poll)
+    : epoll_(std::move(epoll)), wakeup_(std::move(wakeup)), busy_poll_(busy_poll) {
   epoll_event event{};
   event.events = EPOLLIN;
   event.data.ptr = nullptr;  // stands for the wake-up
@@ -97,13 +98,37 @@ bool EventLoop::enqueue(Task task, bool last) {
 
 void EventLoop::run() {
   while (!done_) {
-    const int count = ::epoll_wait(epoll_.get(), events_.data(), static_cast<int>(events_.size()),
-                                   wait_timeout_ms());
-    if (count < 0 && errno != EINTR) std::abort();  // EBADF, EFAULT, EINVAL: a fault of ours
-    dispatch(count < 0 ? 0 : static_cast<size_t>(count));
+    dispatch(wait());
     run_timers();
     run_work();
   }
+}
+
+// How many events there are, as soon as there are some.
+size_t EventLoop::wait() {
+  const int timeout_ms = wait_timeout_ms();
+  if (timeout_ms != 0 && busy_poll_.count() > 0) {
+    if (const size_t count = busy_poll(); count > 0) return count;
+  }
+  return poll(timeout_ms);
+}
+
+size_t EventLoop::poll(int timeout_ms) {
+  const int count =
+      ::epoll_wait(epoll_.get(), events_.data(), static_cast<int>(events_.size()), timeout_ms);
+  if (count < 0 && errno != EINTR) std::abort();  // EBADF, EFAULT, EINVAL: a fault of ours
+  return count < 0 ? 0 : static_cast<size_t>(count);
+}
+
+// A timer may be late by as much.
+size_t EventLoop::busy_poll() {
+  const Clock::time_point until = Clock::now() + busy_poll_;
+  do {
+    if (const size_t count = poll(0); count > 0) return count;
+    // Whoever is to answer may wait for this processor.
+    ::sched_yield();
+  } while (Clock::now() < until);
+  return 0;
 }
 
 int EventLoop::wait_timeout_ms() const {

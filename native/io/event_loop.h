@@ -48,7 +48,8 @@ class EventLoop {
   static Result<UniqueFd> make_wakeup();
 
   // Descriptors from make_epoll() and make_wakeup().
-  EventLoop(UniqueFd epoll, UniqueFd wakeup);
+  // Before it sleeps, the loop asks for events for `busy_poll`: less latency, more processor time.
+  EventLoop(UniqueFd epoll, UniqueFd wakeup, std::chrono::microseconds busy_poll = {});
 
   Status add(int fd, uint32_t events, EventHandler* handler);
   Status modify(int fd, uint32_t events, EventHandler* handler);
@@ -71,6 +72,9 @@ class EventLoop {
   static constexpr size_t kMostEvents = 64;
 
   bool enqueue(Task task, bool last);
+  size_t wait();
+  size_t poll(int timeout_ms);
+  size_t busy_poll();
   int wait_timeout_ms() const;
   void dispatch(size_t count);
   void run_tasks();
@@ -79,6 +83,7 @@ class EventLoop {
 
   UniqueFd epoll_;
   UniqueFd wakeup_;
+  const std::chrono::microseconds busy_poll_;
   std::array<epoll_event, kMostEvents> events_{};
   size_t event_count_ = 0;
   std::vector<Runnable*> work_;

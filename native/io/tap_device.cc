@@ -74,6 +74,11 @@ Status TapDevice::set_offloads(Offloads offloads) {
   return Done{};
 }
 
+bool TapDevice::supports(Offloads offloads) {
+  const bool known = set_offloads(offloads).ok();
+  return set_offloads(kOffloadNone).ok() && known;
+}
+
 IoOutcome TapDevice::read_frame(std::span<const iovec> header_and_frame) {
   ssize_t result;
   do {

@@ -30,6 +30,9 @@ class TapDevice final : public FramePort {
   // What the kernel may hand over unfinished on read: partial checksums, large TCP segments.
   // With kOffloadNone it segments and fills every checksum first.
   Status set_offloads(Offloads offloads);
+  // Whether the kernel knows them: UDP segmentation came with 6.2. Only before the device is used:
+  // it is left without offloads.
+  bool supports(Offloads offloads);
 
   IoOutcome read_frame(std::span<const iovec> header_and_frame) override;
   IoOutcome write_frame(std::span<const iovec> header_and_frame) override;

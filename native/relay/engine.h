@@ -1,4 +1,4 @@
-// The workers that any number of relays share. A single relay runs two: one a direction.
+// The workers that any number of relays share.
 #pragma once
 
 #include <memory>
@@ -8,9 +8,22 @@
 
 namespace arca {
 
+// Two, one a direction, where they have processors of their own; one where they would share them
+// with each other, with the link's far end and with those who speak over it: two threads of a link
+// then only wake each other (docs/performance.md).
+size_t default_worker_count();
+
+inline constexpr std::chrono::microseconds kLongestBusyPoll{10000};
+
+struct EngineOptions {
+  size_t worker_count = default_worker_count();
+  // How long a worker asks for events before it sleeps.
+  std::chrono::microseconds busy_poll{0};
+};
+
 class Engine {
  public:
-  static Result<std::unique_ptr<Engine>> start(size_t worker_count);
+  static Result<std::unique_ptr<Engine>> start(const EngineOptions& options);
 
   struct Placement {
     Worker& home;

@@ -11,7 +11,7 @@ namespace arca {
 
 class Worker {
  public:
-  static Result<std::unique_ptr<Worker>> start();
+  static Result<std::unique_ptr<Worker>> start(std::chrono::microseconds busy_poll);
   ~Worker() { stop(); }
 
   Worker(const Worker&) = delete;
@@ -24,7 +24,8 @@ class Worker {
   BurstBuffer& buffer() { return buffer_; }
 
  private:
-  Worker(UniqueFd epoll, UniqueFd wakeup) : loop_(std::move(epoll), std::move(wakeup)) {}
+  Worker(UniqueFd epoll, UniqueFd wakeup, std::chrono::microseconds busy_poll)
+      : loop_(std::move(epoll), std::move(wakeup), busy_poll) {}
 
   EventLoop loop_;
   BurstBuffer buffer_;

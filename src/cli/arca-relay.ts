@@ -47,7 +47,8 @@ function buildCommand(version: string): Command {
     .option('--peer-cid <cid>', 'allow this vsock CID; repeatable (default: any)', list)
     .option('--on-second-peer <policy>', 'refuse, or replace the first', 'refuse')
     .option('--burst <bytes>', 'largest send; 1: each frame by itself (default: by transport)')
-    .option('--offload <mode>', 'auto: whatever the switch and the peer take; off', 'auto')
+    .option('--offload <mode>', 'auto: whatever the switch and the peer take; uso: UDP segmentation too; off', 'auto')
+    .option('--busy-poll <us>', 'ask for frames so long before sleeping: less latency, more CPU', '0')
     .optionsGroup("What the container's end is told (arca-tap configures its interface by it):")
     .option('--peer-mac <mac>', 'MAC of its interface')
     .option('--peer-address <cidr>', 'address of its interface; repeatable', list)
@@ -91,7 +92,7 @@ async function runRelay(
   version: string,
   signal: AbortSignal,
 ): Promise<void> {
-  const engine = new native.Engine();
+  const engine = new native.Engine({ busyPollUs: options.busyPollUs });
   let ending: ArcaError | string;
   try {
     const relay = await startRelay(options, lookUps, { engine, notifier, log, env: process.env, version }, signal);

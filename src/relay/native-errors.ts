@@ -29,6 +29,11 @@ export function tapFailure(error: unknown, tap: string): ArcaError {
         });
     }
   }
+  if (operation === 'ioctl(TUNSETOFFLOAD)' && code === 'EINVAL') {
+    return new ArcaError('tap-failed', `--offload uso: this kernel has no UDP segmentation for TAPs (Linux 6.2 has)`, {
+      cause,
+    });
+  }
   switch (code) {
     case 'EPERM':
     case 'EACCES':

@@ -6,12 +6,13 @@
 import type { Offload } from '../native.js';
 import type { DatapathFacts } from '../ovs/bridge.js';
 
-export type OffloadMode = 'auto' | 'off';
+/** `uso`: `auto`, and UDP segmentation, which was corrupt in some kernels of the 7.0 and 7.1 series. */
+export type OffloadMode = 'auto' | 'off' | 'uso';
 
 const ALL: readonly Offload[] = ['checksum', 'tso4', 'tso6'];
 
 export function offloadsFor(mode: OffloadMode, { datapathType, userspaceTso }: DatapathFacts): readonly Offload[] {
   if (mode === 'off') return [];
-  if (datapathType === 'system') return ALL;
+  if (datapathType === 'system') return mode === 'uso' ? [...ALL, 'uso'] : ALL;
   return datapathType === 'netdev' && userspaceTso ? ALL : [];
 }

@@ -37,6 +37,8 @@ export interface RelayOptions {
   /** 0: the transport's default; 1: each frame by itself. */
   readonly burstBytes: number;
   readonly offload: OffloadMode;
+  /** Microseconds that the data plane asks for frames before it sleeps. */
+  readonly busyPollUs: number;
   /** Of OVS's database; by default the one that ovs-vsctl uses. */
   readonly ovsSocketPath: string | undefined;
   /** For ovn-nbctl's `--db`. */
@@ -64,6 +66,7 @@ export interface RelayArguments {
   readonly onSecondPeer: string;
   readonly burst?: string;
   readonly offload: string;
+  readonly busyPoll: string;
   readonly ovs?: string;
   readonly nb?: string;
   readonly timeout: string;
@@ -79,6 +82,8 @@ const LEAST_MTU = 68;
 const MOST_MTU = 65521;
 /** The workers' burst buffers hold no more (native/relay/burst_buffer.h). */
 const MOST_BURST_BYTES = 256 * 1024;
+/** native/relay/engine.h */
+const MOST_BUSY_POLL_US = 10_000;
 const MOST_VSOCK_PORT = 0xfffffffe;
 const VSOCK_CID_ANY = 0xffffffff;
 const LONGEST_TAP_NAME = 15;
@@ -105,7 +110,8 @@ export function readRelayOptions(args: RelayArguments, parseEndpoint: (text: str
     allowedCids: readPeerCids(args.peerCid ?? [], role, endpoint),
     onSecondPeer: readChoice('--on-second-peer', args.onSecondPeer, ['refuse', 'replace']),
     burstBytes: args.burst === undefined ? 0 : readNumber('--burst', args.burst, 1, MOST_BURST_BYTES),
-    offload: readChoice('--offload', args.offload, ['auto', 'off']),
+    offload: readChoice('--offload', args.offload, ['auto', 'off', 'uso']),
+    busyPollUs: readNumber('--busy-poll', args.busyPoll, 0, MOST_BUSY_POLL_US),
     ovsSocketPath: args.ovs === undefined ? undefined : readUnixTarget('--ovs', args.ovs),
     nb: args.nb === undefined ? undefined : readNorthbound(args.nb),
     timeoutMs: readTimeout('--timeout', args.timeout),

@@ -410,3 +410,26 @@ TEST_CASE("EventLoop: work that was forgotten and asked for again runs once") {
   loop->run();
   CHECK(work.calls == 1);
 }
+
+TEST_CASE("EventLoop: one that polls busily takes events, tasks and timers, and ends") {
+  EventLoop loop(std::move(EventLoop::make_epoll().value()),
+                 std::move(EventLoop::make_wakeup().value()), 500us);
+  const UniqueFd fd = ready_fd();
+  Handler handler;
+  std::vector<int> seen;
+  handler.act = [&](uint32_t) {
+    loop.remove(fd.get(), &handler);
+    seen.push_back(1);
+    // Longer than it polls: it has to sleep, and to wake.
+    loop.schedule(5ms, [&] {
+      seen.push_back(2);
+      loop.post([&] {
+        seen.push_back(3);
+        loop.stop();
+      });
+    });
+  };
+  REQUIRE(loop.add(fd.get(), EPOLLIN, &handler).ok());
+  loop.run();
+  CHECK(seen == std::vector<int>{1, 2, 3});
+}

@@ -161,7 +161,7 @@ class TestRelay {
 };
 
 std::unique_ptr<Engine> start_engine(size_t workers) {
-  return std::move(Engine::start(workers).value());
+  return std::move(Engine::start({.worker_count = workers, .busy_poll = {}}).value());
 }
 
 // A frame that no stack takes for its own, told from others by `number`.

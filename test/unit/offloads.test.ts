@@ -10,6 +10,8 @@ describe('offloadsFor', () => {
     ['auto', 'netdev', false, []],
     ['auto', 'netdev', true, ALL],
     ['auto', 'dummy', true, []],
+    ['uso', 'system', false, [...ALL, 'uso']],
+    ['uso', 'netdev', true, ALL],
     ['off', 'system', false, []],
     ['off', 'netdev', true, []],
   ] as const)('%s, datapath %s, userspace TSO %s', (mode, datapathType, userspaceTso, expected) => {

@@ -34,6 +34,7 @@ const OPTIONS: RelayOptions = {
   onSecondPeer: 'refuse',
   burstBytes: 0,
   offload: 'auto',
+  busyPollUs: 0,
   ovsSocketPath: '/run/db.sock',
   nb: undefined,
   timeoutMs: 5000,

@@ -1,7 +1,7 @@
 /** Many clients that attach and detach at random. ARCA_TEST_CHURN_SECONDS=120 is the long form; 10 is the suite's. */
 import { expect, it } from 'vitest';
 import type { ErrorCode } from '../../src/errors.js';
-import { makeNetwork, ovnRows, relayFiles, startControl, unixSpec } from '../support/control.js';
+import { makeNetwork, ovnRows, relayFiles, specHere, startControl } from '../support/control.js';
 import { useSandbox } from '../support/sandbox.js';
 import { expectNothingMore, snapshot } from '../support/system.js';
 import { eventually, scaled } from '../support/time.js';
@@ -33,7 +33,7 @@ it(
         const network = networks[pick(networks.length)] ?? '';
         try {
           if (Math.random() < 0.5) {
-            const { created, value } = await control.attach(unixSpec(sandbox.current, container, network));
+            const { created, value } = await control.attach(specHere(sandbox.current, container, network));
             if (created) counts.attached++;
             expect(value.state).toBe('ready');
           } else {

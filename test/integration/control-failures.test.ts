@@ -10,9 +10,9 @@ import {
   ovnRows,
   relayFiles,
   spawnControl,
+  specHere,
   startControl,
   startPing,
-  unixSpec,
 } from '../support/control.js';
 import { useSandbox } from '../support/sandbox.js';
 import { expectNothingMore, snapshot } from '../support/system.js';
@@ -31,7 +31,7 @@ async function failedAttach(
   let failure: unknown;
   await fail();
   try {
-    failure = await control.attach(unixSpec(sandbox.current, 'web', network)).then(
+    failure = await control.attach(specHere(sandbox.current, 'web', network)).then(
       () => undefined,
       (error: unknown) => error,
     );
@@ -41,7 +41,7 @@ async function failedAttach(
   expect(await control.listAttachments({})).toEqual([]);
   expectNothingMore(before.system, await snapshot(sandbox.current));
   expect(await ovnRows(sandbox.current)).toEqual(before.rows);
-  await control.attach(unixSpec(sandbox.current, 'web', network));
+  await control.attach(specHere(sandbox.current, 'web', network));
   await control.detach('web', network);
   expect(await relayFiles(control)).toEqual([]);
   return failure;
@@ -51,7 +51,7 @@ describe('an attach that fails is undone, and says at which step', () => {
   it("the ancestor's fault: the relay's start fails, for a device of that name exists", async () => {
     const control = await startControl(sandbox.current);
     const { name } = await makeNetwork(sandbox.current, control);
-    const spec = unixSpec(sandbox.current, 'web', name);
+    const spec = specHere(sandbox.current, 'web', name);
     const tap = tapName(spec.endpoint ?? { transport: 'vsock', port: 0 }, 'web', name);
     const failure = await failedAttach(
       control,
@@ -69,7 +69,7 @@ describe('an attach that fails is undone, and says at which step', () => {
   it('somebody listens on its endpoint', async () => {
     const control = await startControl(sandbox.current);
     const { name } = await makeNetwork(sandbox.current, control);
-    const { endpoint } = unixSpec(sandbox.current, 'web', name);
+    const { endpoint } = specHere(sandbox.current, 'web', name);
     const other = createServer();
     const failure = await failedAttach(
       control,
@@ -83,7 +83,7 @@ describe('an attach that fails is undone, and says at which step', () => {
   it('an OVS port of that name is somebody else’s: it stays', async () => {
     const control = await startControl(sandbox.current);
     const { name } = await makeNetwork(sandbox.current, control);
-    const { endpoint } = unixSpec(sandbox.current, 'web', name);
+    const { endpoint } = specHere(sandbox.current, 'web', name);
     const tap = tapName(endpoint ?? { transport: 'vsock', port: 0 }, 'web', name);
     let rows = '';
     const failure = await failedAttach(
@@ -142,7 +142,7 @@ describe('an attach that fails is undone, and says at which step', () => {
     const { name } = await makeNetwork(sandbox.current, control);
     await sandbox.current.kill('ovn-northbound');
     try {
-      await expect(control.attach(unixSpec(sandbox.current, 'web', name))).rejects.toMatchObject({
+      await expect(control.attach(specHere(sandbox.current, 'web', name))).rejects.toMatchObject({
         code: 'northbound-unreachable',
         details: { step: 'network' },
       });
@@ -159,7 +159,7 @@ describe('an attach that fails is undone, and says at which step', () => {
     sandbox.current.defer(async () => {
       await sandbox.current.nbctl('ls-del', foreign);
     });
-    const attach = (network: string) => control.attach(unixSpec(sandbox.current, 'web', network));
+    const attach = (network: string) => control.attach(specHere(sandbox.current, 'web', network));
     await expect(attach('nosuch')).rejects.toMatchObject({ code: 'network-unknown', details: { step: 'network' } });
     await expect(attach(foreign)).rejects.toMatchObject({ code: 'network-foreign' });
     await control.adoptNetwork(foreign, {});
@@ -170,10 +170,10 @@ describe('an attach that fails is undone, and says at which step', () => {
   it('what another container has: its endpoint, MAC or address', async () => {
     const control = await startControl(sandbox.current);
     const { name } = await makeNetwork(sandbox.current, control, { subnet: '10.75.0.0/24' });
-    const web = { ...unixSpec(sandbox.current, 'web', name), mac: '02:00:00:00:00:11', address: '10.75.0.7' };
+    const web = { ...specHere(sandbox.current, 'web', name), mac: '02:00:00:00:00:11', address: '10.75.0.7' };
     await control.attach(web);
     const before = await snapshot(sandbox.current);
-    const db = unixSpec(sandbox.current, 'db', name);
+    const db = specHere(sandbox.current, 'db', name);
     await expect(control.attach({ ...db, endpoint: web.endpoint })).rejects.toMatchObject({ code: 'endpoint-in-use' });
     await expect(control.attach({ ...db, mac: web.mac })).rejects.toMatchObject({ code: 'mac-in-use' });
     await expect(control.attach({ ...db, address: web.address })).rejects.toMatchObject({ code: 'address-in-use' });
@@ -205,7 +205,7 @@ describe('a detach that fails', () => {
     const control = await startControl(sandbox.current);
     const { name } = await makeNetwork(sandbox.current, control);
     const before = await snapshot(sandbox.current);
-    const { value } = await control.attach(unixSpec(sandbox.current, 'web', name));
+    const { value } = await control.attach(specHere(sandbox.current, 'web', name));
     await sandbox.current.kill('ovsdb-server');
     try {
       await control.detach('web', name);
@@ -236,13 +236,13 @@ describe('the run directory', () => {
   it('two with a run directory each share a database, and do not fight', async () => {
     const one = await startControl(sandbox.current);
     const { name } = await makeNetwork(sandbox.current, one);
-    await one.attach(unixSpec(sandbox.current, 'web', name));
+    await one.attach(specHere(sandbox.current, 'web', name));
     const two = await startControl(sandbox.current);
-    await two.attach(unixSpec(sandbox.current, 'db', name));
+    await two.attach(specHere(sandbox.current, 'db', name));
     for (const control of [one, two]) expect((await control.reconcile({ dryRun: false })).steps).toEqual([]);
     expect((await one.listAttachments({})).map(({ container }) => container)).toEqual(['web']);
     expect((await two.listAttachments({})).map(({ container }) => container)).toEqual(['db']);
-    await expect(two.attach(unixSpec(sandbox.current, 'web', name))).rejects.toMatchObject({
+    await expect(two.attach(specHere(sandbox.current, 'web', name))).rejects.toMatchObject({
       code: 'attachment-conflict',
     });
     await expect(two.detach('web', name)).rejects.toMatchObject({ code: 'attachment-unknown' });

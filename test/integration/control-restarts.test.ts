@@ -11,9 +11,9 @@ import {
   joinNetwork,
   makeNetwork,
   relayFiles,
+  specHere,
   startControl,
   startPing,
-  unixSpec,
 } from '../support/control.js';
 import { useSandbox } from '../support/sandbox.js';
 import { expectNothingMore, snapshot } from '../support/system.js';
@@ -152,7 +152,7 @@ describe('reconcile', () => {
     const control = await startControl(sandbox.current);
     const { name } = await makeNetwork(sandbox.current, control);
     const before = await snapshot(sandbox.current);
-    await control.attach(unixSpec(sandbox.current, 'web', name));
+    await control.attach(specHere(sandbox.current, 'web', name));
     await sandbox.current.nbctl('lsp-del', `web/${name}`);
     await eventually(
       'the end of its relay',
@@ -219,7 +219,7 @@ describe('a control process', () => {
     const control = await startControl(sandbox.current);
     const { name } = await makeNetwork(sandbox.current, control);
     const containers = Array.from({ length: 6 }, (_, index) => `c${index}`);
-    const attaching = containers.map((container) => control.attach(unixSpec(sandbox.current, container, name)));
+    const attaching = containers.map((container) => control.attach(specHere(sandbox.current, container, name)));
     const outcomes = Promise.allSettled(attaching);
     await control.waitForEvent(({ type }) => type === 'relay-started');
     await control.kill();
@@ -230,7 +230,7 @@ describe('a control process', () => {
       async () => ((await next.listAttachments({})).every(({ state }) => state === 'ready') ? true : undefined),
       20_000,
     );
-    for (const container of containers) await next.attach(unixSpec(sandbox.current, container, name));
+    for (const container of containers) await next.attach(specHere(sandbox.current, container, name));
     expect(await next.listAttachments({})).toHaveLength(containers.length);
     expect((await next.reconcile({ dryRun: true })).steps).toEqual([]);
     for (const container of containers) await next.detach(container, name);

@@ -6,8 +6,8 @@ import {
   makeNetwork,
   ovnRows,
   relayFiles,
+  specHere,
   startControl,
-  unixSpec,
 } from '../support/control.js';
 import { useSandbox } from '../support/sandbox.js';
 import { expectNothingMore, snapshot } from '../support/system.js';
@@ -56,14 +56,14 @@ describe('attach', () => {
     const control = await startControl(sandbox.current);
     const { name } = await makeNetwork(sandbox.current, control, { subnet: '10.70.0.0/24' });
     const given = { mac: '02:00:00:00:00:07', address: '10.70.0.7' };
-    const { value } = await control.attach({ ...unixSpec(sandbox.current, 'web', name), ...given });
+    const { value } = await control.attach({ ...specHere(sandbox.current, 'web', name), ...given });
     expect(value).toMatchObject({ mac: given.mac, addresses: ['10.70.0.7/24'] });
   });
 
   it('is idempotent: the same again makes nothing, other properties are a conflict that names them', async () => {
     const control = await startControl(sandbox.current);
     const { name } = await makeNetwork(sandbox.current, control, { subnet: '10.71.0.0/24' });
-    const spec = { ...unixSpec(sandbox.current, 'web', name), mac: '02:00:00:00:00:08' };
+    const spec = { ...specHere(sandbox.current, 'web', name), mac: '02:00:00:00:00:08' };
     const first = await control.attach(spec);
     const second = await control.attach(spec);
     expect([first.created, second.created]).toEqual([true, false]);
@@ -86,7 +86,7 @@ describe('attach', () => {
     const control = await startControl(sandbox.current);
     const { name } = await makeNetwork(sandbox.current, control);
     const made = await Promise.all(
-      Array.from({ length: 8 }, () => control.attach(unixSpec(sandbox.current, 'web', name))),
+      Array.from({ length: 8 }, () => control.attach(specHere(sandbox.current, 'web', name))),
     );
     expect(made.filter(({ created }) => created)).toHaveLength(1);
     expect(new Set(made.map(({ value }) => value.relayPid)).size).toBe(1);
@@ -133,7 +133,7 @@ describe('detach', () => {
     const { name } = await makeNetwork(sandbox.current, control);
     const before = { system: await snapshot(sandbox.current), rows: await ovnRows(sandbox.current) };
     for (let round = 0; round < 2; round++) {
-      await control.attach(unixSpec(sandbox.current, 'web', name));
+      await control.attach(specHere(sandbox.current, 'web', name));
       await control.detach('web', name);
       await control.waitForEvent((event) => event.type === 'detached');
     }
@@ -147,8 +147,8 @@ describe('detach', () => {
     const control = await startControl(sandbox.current);
     const before = await snapshot(sandbox.current);
     const { name } = await makeNetwork(sandbox.current, control);
-    await control.attach(unixSpec(sandbox.current, 'web', name));
-    await control.attach(unixSpec(sandbox.current, 'db', name));
+    await control.attach(specHere(sandbox.current, 'web', name));
+    await control.attach(specHere(sandbox.current, 'db', name));
     await expect(control.removeNetwork(name, { force: false })).rejects.toMatchObject({ code: 'network-busy' });
     await control.removeNetwork(name, { force: true });
     expect(await control.listAttachments({})).toEqual([]);
@@ -159,7 +159,7 @@ describe('detach', () => {
     const control = await startControl(sandbox.current);
     const { name } = await makeNetwork(sandbox.current, control);
     const before = await snapshot(sandbox.current);
-    const { value } = await control.attach(unixSpec(sandbox.current, 'web', name));
+    const { value } = await control.attach(specHere(sandbox.current, 'web', name));
     process.kill(value.relayPid ?? 0, 'SIGKILL');
     await control.detach('web', name);
     expectNothingMore(before, await snapshot(sandbox.current));
@@ -204,7 +204,7 @@ describe('what is told', () => {
       args: ['--chassis', 'arca-control-plane', '--encap-ip', '127.0.0.1'],
     });
     const { name } = await makeNetwork(sandbox.current, control);
-    await control.attach(unixSpec(sandbox.current, 'web', name));
+    await control.attach(specHere(sandbox.current, 'web', name));
     const parts = async () =>
       Object.fromEntries((await control.health()).parts.map(({ part, state }) => [part, state]));
     const well = {

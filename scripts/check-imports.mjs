@@ -15,6 +15,7 @@ const LEAVES = [
   'latch',
   'line-writer',
   'log',
+  'package-root',
   'processes',
   'systemd',
   'undo',
@@ -30,7 +31,7 @@ const TYPESCRIPT = {
   ovs: ['ovsdb', ...LEAVES],
   ovsdb: LEAVES,
   metrics: ['native', ...LEAVES],
-  native: [],
+  native: ['package-root'],
   ...Object.fromEntries(LEAVES.map((leaf) => [leaf, LEAVES])),
 };
 

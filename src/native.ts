@@ -5,6 +5,8 @@
  * thread, in the order in which it happened. No call here blocks longer than a few system calls.
  */
 import { createRequire } from 'node:module';
+import { join } from 'node:path';
+import { packageRoot } from './package-root.js';
 
 /** CID that stands for "any" in a listening address (`VMADDR_CID_ANY`, vsock(7)). */
 export const VSOCK_CID_ANY = 0xffffffff;
@@ -200,7 +202,7 @@ interface Addon {
 }
 
 const require = createRequire(import.meta.url);
-const addon = require('../build/Release/arca_native.node') as Addon;
+const addon = require(join(packageRoot, 'build/Release/arca_native.node')) as Addon;
 
 export const Engine: Addon['Engine'] = addon.Engine;
 export const parseEndpoint: Addon['parseEndpoint'] = addon.parseEndpoint;

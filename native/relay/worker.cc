@@ -9,32 +9,30 @@
 namespace arca {
 namespace {
 
-// Of ovs-vswitchd, where ovs-ctl starts it.
-constexpr int32_t kNiceness = -10;
-// A thread that asks for less at a time waits less for its turn (EEVDF). Linux 6.12; before that it
-// takes no notice.
+// A thread that asks for less at a time waits less for its turn, and needs no privilege for it
+// (EEVDF, Linux 6.12; before that the kernel takes no notice).
 constexpr uint64_t kSliceNs = 100'000;
 
 // sched_setattr(2); glibc 2.36 has no wrapper for it.
 struct SchedulingAttributes {
-  uint32_t size = sizeof(SchedulingAttributes);
-  uint32_t policy = SCHED_OTHER;
-  uint64_t flags = 0;
-  int32_t nice = 0;
-  uint32_t priority = 0;
-  uint64_t runtime = 0;
-  uint64_t deadline = 0;
-  uint64_t period = 0;
+  uint32_t size;
+  uint32_t policy;
+  uint64_t flags;
+  int32_t nice;
+  uint32_t priority;
+  uint64_t runtime;
+  uint64_t deadline;
+  uint64_t period;
 };
 
-// The calling thread goes before those whose frames it moves, or they would wait for each other's
-// turns. What it may not have, it does without: a higher priority needs CAP_SYS_NICE.
-void prefer_this_thread() {
-  SchedulingAttributes attributes;
-  attributes.nice = kNiceness;
+// Of the calling thread. Who gave the process another policy (chrt(1)) knows better; niceness
+// stays.
+void ask_for_short_slices() {
+  SchedulingAttributes attributes{};
+  if (::syscall(SYS_sched_getattr, 0, &attributes, sizeof attributes, 0) != 0) return;
+  if (attributes.policy != SCHED_OTHER) return;
   attributes.runtime = kSliceNs;
-  if (::syscall(SYS_sched_setattr, 0, &attributes, 0) == 0) return;
-  attributes.nice = 0;
+  // Refused by a sandbox at most, and then the slices are the usual ones.
   ::syscall(SYS_sched_setattr, 0, &attributes, 0);
 }
 
@@ -54,7 +52,7 @@ Result<std::unique_ptr<Worker>> Worker::start(std::chrono::microseconds busy_pol
   sigfillset(&all);
   pthread_sigmask(SIG_SETMASK, &all, &before);
   worker->thread_ = std::thread([loop = &worker->loop_] {
-    prefer_this_thread();
+    ask_for_short_slices();
     loop->run();
   });
   pthread_sigmask(SIG_SETMASK, &before, nullptr);

@@ -48,18 +48,27 @@ async function join(name: string, network: string, tag: number, host: number): P
   return { name, network, tag, address, mac, relay, container };
 }
 
+async function setUp(): Promise<void> {
+  await sandbox.addSwitch('net-a', 100);
+  await sandbox.addSwitch('net-b', 101);
+  before = await snapshot(sandbox);
+  [web, api, db] = await Promise.all([
+    join('web', 'net-a', 100, 2),
+    join('api', 'net-a', 100, 3),
+    join('db', 'net-b', 101, 4),
+  ]);
+}
+
 describe('three containers on two networks', () => {
   // One set-up for all of these tests, taken down by the last one; by the hook if that was never reached.
   beforeAll(async () => {
     sandbox = await createSandbox();
-    await sandbox.addSwitch('net-a', 100);
-    await sandbox.addSwitch('net-b', 101);
-    before = await snapshot(sandbox);
-    [web, api, db] = await Promise.all([
-      join('web', 'net-a', 100, 2),
-      join('api', 'net-a', 100, 3),
-      join('db', 'net-b', 101, 4),
-    ]);
+    try {
+      await setUp();
+    } catch (error) {
+      await sandbox.stop();
+      throw error;
+    }
     return () => sandbox.stop();
   });
 

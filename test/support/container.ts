@@ -131,6 +131,8 @@ async function readInterface(netns: string): Promise<Interface | undefined> {
     if (error instanceof CommandError && error.failure === 'exit-code') return undefined;
     throw error;
   }
+  // ip prints nothing, and succeeds, for an interface that goes or comes between its two questions.
+  if (text.trim() === '') return undefined;
   interface Link {
     address: string;
     mtu: number;

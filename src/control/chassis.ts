@@ -8,9 +8,8 @@
 import { ArcaError } from '../errors.js';
 import { type LocalController, readLocalController, writeControllerSettings } from '../ovn/local-controller.js';
 import type { ChassisView, Southbound } from '../ovn/southbound.js';
-import { deadlineOf } from '../ovn/turns.js';
 import { ovsdbFailure } from '../ovs/failures.js';
-import { targetText } from '../ovsdb/json-rpc.js';
+import { deadlineOf, targetText } from '../ovsdb/json-rpc.js';
 import type { Chassis, ChassisSpec, Made } from './model.js';
 import { checkChassisSpec } from './specs.js';
 

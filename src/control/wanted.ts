@@ -5,29 +5,19 @@
 import { CONTAINER_KEY, ENDPOINT_KEY, INSTANCE_KEY, PEER_CIDS_KEY, readEndpoint, TAP_KEY } from '../ovn/names.js';
 import { type LogicalPortView, type NorthboundView, portAddresses } from '../ovn/northbound-view.js';
 import { readCidr } from './ipv4.js';
-import type { Network, StreamEndpoint } from './model.js';
+import type { Network } from './model.js';
 import { readNetworks } from './networks.js';
 import type { RelaySpec } from './relays/arguments.js';
 
 /** A logical port of ours whose row is whole. */
-export interface WantedAttachment {
+export interface WantedAttachment extends Omit<RelaySpec, 'mac' | 'vlan'> {
   /** Name of the logical port: what the attachment is known by. */
   readonly key: string;
   readonly portUuid: string;
-  readonly container: string;
-  readonly network: string;
-  readonly endpoint: StreamEndpoint;
-  readonly tap: string;
-  readonly peerCids: readonly number[];
   /** Nothing: northd has not drawn one yet. */
   readonly mac: string | undefined;
-  /** With prefix lengths. */
-  readonly addresses: readonly string[];
   /** Nothing: the switch has lost its tag, or it is none that is valid. */
   readonly vlan: number | undefined;
-  readonly gateway: string | null;
-  readonly dns: readonly string[];
-  readonly mtu: number;
 }
 
 /**

@@ -4,10 +4,9 @@
  */
 import { readFile } from 'node:fs/promises';
 import { dirname, join } from 'node:path';
-import { connectOvsdb } from '../ovsdb/client.js';
+import { withOvsdb } from '../ovsdb/client.js';
 import { type CallOptions, connectRpc } from '../ovsdb/json-rpc.js';
 import { map, set, textMap } from '../ovsdb/values.js';
-import { deadlineOf } from './turns.js';
 
 export interface ControllerSettings {
   readonly systemId: string | undefined;
@@ -33,9 +32,7 @@ export async function readLocalController(
   env: NodeJS.ProcessEnv,
   call: CallOptions,
 ): Promise<LocalController> {
-  const left = deadlineOf(call);
-  const client = await connectOvsdb({ transport: 'unix', path: ovsSocketPath }, left());
-  try {
+  return withOvsdb({ transport: 'unix', path: ovsSocketPath }, call, async (client, left) => {
     const columns = ['external_ids'];
     const [found] = await client.transact(
       OVS_DATABASE,
@@ -44,9 +41,7 @@ export async function readLocalController(
     );
     const settings = readControllerSettings(textMap(found?.rows?.[0]?.['external_ids']));
     return { settings, isRunning: await controllerRuns(ovsSocketPath, env, left()) };
-  } finally {
-    client.close();
-  }
+  });
 }
 
 /** Pure. Types and addresses may be several, with commas. */
@@ -66,18 +61,14 @@ export async function writeControllerSettings(
   { systemId, remote, encapIp }: { readonly systemId: string; readonly remote: string; readonly encapIp: string },
   call: CallOptions,
 ): Promise<void> {
-  const left = deadlineOf(call);
   const entries = { 'system-id': systemId, 'ovn-remote': remote, 'ovn-encap-type': 'geneve', 'ovn-encap-ip': encapIp };
-  const client = await connectOvsdb({ transport: 'unix', path: ovsSocketPath }, left());
-  try {
-    const mutations = [
-      ['external_ids', 'delete', set(Object.keys(entries))],
-      ['external_ids', 'insert', map(entries)],
-    ] as const;
-    await client.transact(OVS_DATABASE, [{ op: 'mutate', table: 'Open_vSwitch', where: [], mutations }], left());
-  } finally {
-    client.close();
-  }
+  const mutations = [
+    ['external_ids', 'delete', set(Object.keys(entries))],
+    ['external_ids', 'insert', map(entries)],
+  ] as const;
+  await withOvsdb({ transport: 'unix', path: ovsSocketPath }, call, (client, left) =>
+    client.transact(OVS_DATABASE, [{ op: 'mutate', table: 'Open_vSwitch', where: [], mutations }], left()),
+  );
 }
 
 /** By its pidfile, in the directories where OVN's tools look, and by an answer on its control socket. */

@@ -7,7 +7,7 @@
  */
 import { ArcaError } from '../errors.js';
 import { type MonitorSpec, type Operation, OperationError } from '../ovsdb/client.js';
-import { type CallOptions, RpcError, type RpcTarget } from '../ovsdb/json-rpc.js';
+import { type CallOptions, deadlineOf, RpcError, type RpcTarget } from '../ovsdb/json-rpc.js';
 import { type OvsdbSession, openOvsdbLink } from '../ovsdb/link.js';
 import { integer } from '../ovsdb/values.js';
 import { ovnFailure } from './failures.js';
@@ -37,7 +37,7 @@ import {
   portAddresses,
   readNorthboundView,
 } from './northbound-view.js';
-import { createTurns, deadlineOf, lateFailure } from './turns.js';
+import { createTurns, lateFailure } from './turns.js';
 
 /** What a plan makes of the view: a row to write, or one that is there already and is as it should be. */
 export type Plan<Spec, View> = { readonly write: Spec } | { readonly keep: View };

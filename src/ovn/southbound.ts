@@ -3,18 +3,17 @@
  * decided about them stands in src/control/chassis.ts.
  */
 import {
-  connectOvsdb,
   type MonitorSpec,
   type Operation,
   OperationError,
   type OvsdbClient,
   type Tables,
+  withOvsdb,
 } from '../ovsdb/client.js';
 import { type CallOptions, RpcError, type RpcTarget } from '../ovsdb/json-rpc.js';
 import { elements, map, text, textMap, uuid, uuidText } from '../ovsdb/values.js';
 import { ovnFailure } from './failures.js';
 import { CONTROL_OWNER, OWNER_KEY } from './names.js';
-import { deadlineOf } from './turns.js';
 
 export interface Encap {
   readonly type: string;
@@ -64,14 +63,8 @@ export function openSouthbound(target: RpcTarget): Southbound {
     call: CallOptions,
     use: (client: OvsdbClient, left: () => CallOptions) => Promise<T>,
   ): Promise<T> {
-    const left = deadlineOf(call);
     try {
-      const client = await connectOvsdb(target, left());
-      try {
-        return await use(client, left);
-      } finally {
-        client.close();
-      }
+      return await withOvsdb(target, call, use);
     } catch (error) {
       throw ovnFailure(error, 'southbound', target, doing);
     }

@@ -1,4 +1,4 @@
-/** One after another, in the order in which they were asked for. And deadlines that several steps share. */
+/** One after another, in the order in which they were asked for. */
 import { ArcaError } from '../errors.js';
 import type { CallOptions } from '../ovsdb/json-rpc.js';
 
@@ -43,10 +43,4 @@ function untilSettled(
     if (signal?.aborted) onAbort();
     void before.then(() => finish(resolve));
   });
-}
-
-/** What is left of a call's time, each time that it is asked. */
-export function deadlineOf({ timeoutMs, signal }: CallOptions): () => CallOptions {
-  const deadline = performance.now() + timeoutMs;
-  return () => ({ timeoutMs: Math.max(1, deadline - performance.now()), signal });
 }

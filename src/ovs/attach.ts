@@ -10,6 +10,7 @@
 import { ArcaError } from '../errors.js';
 import { CommandError, run } from '../exec.js';
 import type { Logger } from '../log.js';
+import { type CallOptions, deadlineOf } from '../ovsdb/json-rpc.js';
 import { attachArguments, type PortSpec } from './port-commands.js';
 import type { OvsSession, OvsView } from './session.js';
 
@@ -46,10 +47,10 @@ export async function clearPortName({
   signal,
   log,
 }: AttachOptions): Promise<'cleared' | 'was-clear'> {
-  const deadline = performance.now() + timeoutMs;
-  const removed = await session.removePort({ timeoutMs, signal });
+  const left = deadlineOf({ timeoutMs, signal });
+  const removed = await session.removePort(left());
   if (removed === 'foreign') throw foreignPort(port.tap);
-  await session.syncWithVswitchd({ timeoutMs: Math.max(1, deadline - performance.now()), signal });
+  await session.syncWithVswitchd(left());
   if (removed === 'absent') return 'was-clear';
   log.info({ tap: port.tap, bridge: port.bridge }, 'removed the port that an earlier relay left');
   return 'cleared';
@@ -60,9 +61,8 @@ export async function clearPortName({
  * also when ovs-vsctl was killed at its deadline after it had committed.
  */
 export async function attachPort(options: AttachOptions): Promise<Attached> {
-  const { session, port, signal, log } = options;
-  const deadline = performance.now() + options.timeoutMs;
-  const call = () => ({ timeoutMs: Math.max(1, deadline - performance.now()), signal });
+  const { session, port, log } = options;
+  const call = deadlineOf(options);
   try {
     for (let draw = 1; ; draw++) {
       const number = await session.freePortNumber(call());
@@ -92,10 +92,9 @@ export async function reattachPort(
   session: OvsSession,
   port: PortSpec,
   number: number,
-  options: { readonly timeoutMs: number; readonly signal?: AbortSignal | undefined },
+  options: CallOptions,
 ): Promise<Attached> {
-  const deadline = performance.now() + options.timeoutMs;
-  const call = () => ({ timeoutMs: Math.max(1, deadline - performance.now()), signal: options.signal });
+  const call = deadlineOf(options);
   await runAttach(session, port, number, call());
   // ovs-vsctl waits for vswitchd only when it changed something.
   await session.syncWithVswitchd(call());
@@ -103,12 +102,7 @@ export async function reattachPort(
 }
 
 /** The number that vswitchd gives to the port; another one than was asked for, if that is taken. */
-async function awaitNumber(
-  session: OvsSession,
-  port: PortSpec,
-  number: number,
-  call: { timeoutMs: number; signal: AbortSignal | undefined },
-): Promise<number> {
+async function awaitNumber(session: OvsSession, port: PortSpec, number: number, call: CallOptions): Promise<number> {
   const ofport = await session.waitFor(
     ({ interface: iface, port: row }) => {
       if (iface === undefined || row === undefined || iface.ofportRequest !== number) return undefined;
@@ -122,12 +116,7 @@ async function awaitNumber(
   return ofport;
 }
 
-async function runAttach(
-  session: OvsSession,
-  port: PortSpec,
-  number: number,
-  call: { timeoutMs: number; signal: AbortSignal | undefined },
-): Promise<void> {
+async function runAttach(session: OvsSession, port: PortSpec, number: number, call: CallOptions): Promise<void> {
   try {
     await run('ovs-vsctl', attachArguments(session.socketPath, port, number, call.timeoutMs), call);
   } catch (error) {

@@ -51,3 +51,13 @@ export function ovsdbFailure(error: unknown, target: RpcTarget, doing: string): 
   const why = error instanceof Error ? error.message : String(error);
   return new ArcaError('unexpected', `failed while ${doing}: ${why}`, { cause: error });
 }
+
+/** The database answers, and the daemon that should act on it does not. */
+export function vswitchdTimeout(target: RpcTarget, what: string, timeoutMs: number, cause?: unknown): ArcaError {
+  return new ArcaError(
+    'ovs-timeout',
+    `ovs-vswitchd does not answer: waited ${Math.round(timeoutMs)} ms for ${what} (database ${targetText(target)}). ` +
+      'Is the daemon running (ovs-appctl version)?',
+    { cause },
+  );
+}

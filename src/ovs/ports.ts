@@ -1,9 +1,10 @@
 /** The ports of OVS that carry our mark, over a connection that is made for each call: they are looked at rarely. */
-import { connectOvsdb, OperationError, type OvsdbClient } from '../ovsdb/client.js';
+import { OperationError, type OvsdbClient, withOvsdb } from '../ovsdb/client.js';
 import type { CallOptions, RpcTarget } from '../ovsdb/json-rpc.js';
-import { integer, map, text, textMap, uuidText } from '../ovsdb/values.js';
+import { map, text, textMap, uuidText } from '../ovsdb/values.js';
 import { ovsdbFailure } from './failures.js';
-import { awaitCurCfg, BUMP_NEXT_CFG, OVS_DATABASE, OWNER, OWNER_KEY, removePortOperations } from './port-commands.js';
+import { OVS_DATABASE, OWNER, OWNER_KEY, removePortOperations } from './port-commands.js';
+import { syncWithVswitchd } from './sync.js';
 
 export interface OwnedPort {
   readonly uuid: string;
@@ -62,12 +63,7 @@ export function echoOvsdb(socketPath: string, call: CallOptions): Promise<void> 
 
 /** Resolves with the number of the configuration that vswitchd has worked through by now; rejects when it did not come to that. */
 export function syncVswitchd(socketPath: string, call: CallOptions): Promise<number> {
-  return withOvs(socketPath, 'waiting for ovs-vswitchd', call, async (client, left) => {
-    const bumped = await client.transact(OVS_DATABASE, BUMP_NEXT_CFG, left());
-    const nextCfg = integer(bumped[1]?.rows?.[0]?.['next_cfg']) ?? 0;
-    await client.transact(OVS_DATABASE, awaitCurCfg(nextCfg, left().timeoutMs), left());
-    return nextCfg;
-  });
+  return withOvs(socketPath, 'waiting for ovs-vswitchd', call, (client, left) => syncWithVswitchd(client, left()));
 }
 
 async function withOvs<T>(
@@ -77,15 +73,8 @@ async function withOvs<T>(
   use: (client: OvsdbClient, left: () => CallOptions) => Promise<T>,
 ): Promise<T> {
   const target: RpcTarget = { transport: 'unix', path: socketPath };
-  const deadline = performance.now() + call.timeoutMs;
-  const left = (): CallOptions => ({ ...call, timeoutMs: Math.max(1, Math.ceil(deadline - performance.now())) });
   try {
-    const client = await connectOvsdb(target, left());
-    try {
-      return await use(client, left);
-    } finally {
-      client.close();
-    }
+    return await withOvsdb(target, call, use);
   } catch (error) {
     throw ovsdbFailure(error, target, doing);
   }

@@ -4,13 +4,11 @@
  */
 import { ArcaError } from '../errors.js';
 import { connectOvsdb, OperationError, type Tables } from '../ovsdb/client.js';
-import type { CallOptions, RpcError } from '../ovsdb/json-rpc.js';
+import { type CallOptions, deadlineOf, type RpcError } from '../ovsdb/json-rpc.js';
 import { integer, type Row, text, textMap, uuidText } from '../ovsdb/values.js';
 import type { BridgeFacts } from './bridge.js';
-import { ovsdbFailure } from './failures.js';
+import { ovsdbFailure, vswitchdTimeout } from './failures.js';
 import {
-  awaitCurCfg,
-  BUMP_NEXT_CFG,
   choosePortNumber,
   OVS_DATABASE,
   OWNER,
@@ -19,6 +17,7 @@ import {
   selectHolder,
   selectPort,
 } from './port-commands.js';
+import { syncWithVswitchd } from './sync.js';
 
 export interface PortView {
   readonly uuid: string;
@@ -81,9 +80,9 @@ export interface SessionOptions extends CallOptions {
 
 /** Connects and reads the view. Rejects with `ovs-unreachable` or `ovs-timeout`. */
 export async function openOvsSession(options: SessionOptions): Promise<OvsSession> {
-  const { socketPath, bridge, tap, timeoutMs, signal, onChange, lookEveryMs = LOOK_EVERY_MS } = options;
+  const { socketPath, bridge, tap, onChange, lookEveryMs = LOOK_EVERY_MS } = options;
   const target = { transport: 'unix', path: socketPath } as const;
-  const startedAt = performance.now();
+  const left = deadlineOf(options);
   const waiters = new Set<() => void>();
   /** UUID of a row of our port's name that another bridge holds. */
   let heldElsewhere: string | undefined;
@@ -100,7 +99,7 @@ export async function openOvsSession(options: SessionOptions): Promise<OvsSessio
 
   const { client, tables } = await (async () => {
     try {
-      const client = await connectOvsdb(target, { timeoutMs, signal });
+      const client = await connectOvsdb(target, left());
       try {
         const spec = {
           Open_vSwitch: { columns: { external_ids: 'map', other_config: 'map' } },
@@ -118,8 +117,7 @@ export async function openOvsSession(options: SessionOptions): Promise<OvsSessio
             where: [['name', '==', tap]],
           },
         } as const;
-        const leftMs = Math.max(1, timeoutMs - (performance.now() - startedAt));
-        return { client, tables: await client.monitor(OVS_DATABASE, spec, rowsChanged, { timeoutMs: leftMs, signal }) };
+        return { client, tables: await client.monitor(OVS_DATABASE, spec, rowsChanged, left()) };
       } catch (error) {
         client.close();
         throw error;
@@ -190,7 +188,7 @@ export async function openOvsSession(options: SessionOptions): Promise<OvsSessio
           }
         };
         const timer = setTimeout(
-          () => finish(() => reject(vswitchdTimeout(socketPath, what, call.timeoutMs))),
+          () => finish(() => reject(vswitchdTimeout(target, what, call.timeoutMs))),
           call.timeoutMs,
         );
         waiters.add(check);
@@ -200,17 +198,10 @@ export async function openOvsSession(options: SessionOptions): Promise<OvsSessio
     },
 
     async syncWithVswitchd(call) {
-      const doing = 'waiting for ovs-vswitchd';
-      const startedAt = performance.now();
-      const bumped = await transact(BUMP_NEXT_CFG, doing, call);
-      const nextCfg = integer(bumped[1]?.rows?.[0]?.['next_cfg']) ?? 0;
-      const leftMs = Math.max(1, Math.ceil(call.timeoutMs - (performance.now() - startedAt)));
       try {
-        // The server's own deadline comes first, so that a silent server is told apart from a silent vswitchd.
-        await transact(awaitCurCfg(nextCfg, leftMs), doing, { ...call, timeoutMs: leftMs + SERVER_GRACE_MS });
+        await syncWithVswitchd(client, call);
       } catch (error) {
-        if (!(error instanceof OperationError)) throw error;
-        throw vswitchdTimeout(socketPath, 'the configuration to be applied', call.timeoutMs, error);
+        throw ovsdbFailure(error, target, 'waiting for ovs-vswitchd');
       }
     },
 
@@ -266,20 +257,10 @@ export async function openOvsSession(options: SessionOptions): Promise<OvsSessio
   }
 }
 
-const SERVER_GRACE_MS = 100;
 const LOOK_EVERY_MS = 10_000;
 const LOOK_TIMEOUT_MS = 5_000;
 /** A server that is stopped still takes connections, at once. */
 const LEAVE_TIMEOUT_MS = 50;
-
-function vswitchdTimeout(socketPath: string, what: string, timeoutMs: number, cause?: unknown): ArcaError {
-  return new ArcaError(
-    'ovs-timeout',
-    `ovs-vswitchd does not answer: waited ${Math.round(timeoutMs)} ms for ${what} (database unix:${socketPath}). ` +
-      'Is the daemon running (ovs-appctl version)?',
-    { cause },
-  );
-}
 
 /** Pure: the typed view of the monitored rows. `heldElsewhere`: UUID of a Port row that another bridge holds. */
 export function readView(tables: Tables, heldElsewhere?: string): OvsView {

@@ -6,6 +6,7 @@
 import {
   type CallOptions,
   connectRpc,
+  deadlineOf,
   isRecord,
   type Probe,
   type RpcConnection,
@@ -131,6 +132,21 @@ export async function connectOvsdb(target: RpcTarget, options: OvsdbOptions): Pr
     },
   });
   return clientOver(connection, monitors);
+}
+
+/** Connects for one piece of work, and closes whatever becomes of it. `left` gives what remains of the call's time. */
+export async function withOvsdb<T>(
+  target: RpcTarget,
+  call: CallOptions,
+  use: (client: OvsdbClient, left: () => CallOptions) => Promise<T>,
+): Promise<T> {
+  const left = deadlineOf(call);
+  const client = await connectOvsdb(target, left());
+  try {
+    return await use(client, left);
+  } finally {
+    client.close();
+  }
 }
 
 function clientOver(connection: RpcConnection, monitors: Map<string, (updates: unknown) => void>): OvsdbClient {

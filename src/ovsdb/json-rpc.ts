@@ -40,6 +40,12 @@ export interface CallOptions {
   readonly signal?: AbortSignal | undefined;
 }
 
+/** What is left of a call's time, each time that it is asked: for steps that share one deadline. Whole milliseconds. */
+export function deadlineOf({ timeoutMs, signal }: CallOptions): () => CallOptions {
+  const deadline = performance.now() + timeoutMs;
+  return () => ({ timeoutMs: Math.max(1, Math.ceil(deadline - performance.now())), signal });
+}
+
 /** A request that is sent when nothing was heard for a while; any answer to it, an error too, says that the server lives. */
 export interface Probe {
   readonly method: string;

@@ -22,7 +22,9 @@ const LEAVES = [
   'version',
 ];
 const TYPESCRIPT = {
-  cli: ['control', 'relay', 'state', 'sandbox', 'native', ...LEAVES],
+  cli: ['control', 'doctor', 'persistence', 'relay', 'state', 'sandbox', 'native', ...LEAVES],
+  doctor: ['control', 'persistence', 'state', 'relay', 'ovn', 'ovs', 'ovsdb', 'native', ...LEAVES],
+  persistence: ['ovs', 'ovsdb', ...LEAVES],
   control: ['relay', 'ovn', 'ovs', 'ovsdb', 'native', 'metrics', ...LEAVES],
   state: ['ovn', 'ovs', 'ovsdb', ...LEAVES],
   relay: ['ovn', 'ovs', 'ovsdb', 'native', 'metrics', ...LEAVES],

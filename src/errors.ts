@@ -70,6 +70,16 @@ export const ERROR_KINDS = {
   'southbound-timeout': { exitCode: 106, meaning: 'the OVN southbound database did not answer in time' },
   'not-supported': { exitCode: 107, meaning: 'this is not done in this mode or version' },
   'part-ill': { exitCode: 108, meaning: 'a part of the network is ill (`arca health` says which)' },
+
+  'state-invalid': { exitCode: 109, meaning: 'the state file is not valid' },
+  'state-foreign': { exitCode: 110, meaning: 'a bridge or port of the state file belongs to somebody else' },
+  'state-changed': { exitCode: 111, meaning: 'somebody else changed the system at the same time; nothing was done' },
+  'state-incomplete': { exitCode: 112, meaning: 'the state was applied only in part, or taken back' },
+  'flow-invalid': { exitCode: 113, meaning: 'ovs-ofctl does not take a flow of the state file' },
+  'not-confirmed': { exitCode: 114, meaning: 'nobody said yes to the changes' },
+  'not-persistent': { exitCode: 115, meaning: 'what OVS holds would not survive a reboot' },
+  'doctor-warning': { exitCode: 116, meaning: 'the doctor warns of something' },
+  'doctor-problem': { exitCode: 117, meaning: 'the doctor found something broken' },
 } as const satisfies Record<string, ErrorKind>;
 
 export type ErrorCode = keyof typeof ERROR_KINDS;

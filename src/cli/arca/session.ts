@@ -12,10 +12,13 @@ interface SessionOptions {
   readonly json?: true;
 }
 
-export interface Session {
-  readonly client: ControlClient;
-  /** For people: where the client asks. */
-  readonly where: string;
+interface HostOptions {
+  readonly ovs?: string;
+  readonly timeout?: string;
+}
+
+/** Where a verb's answer goes. */
+export interface Output {
   readonly isJson: boolean;
   readonly style: Style;
   readonly print: (lines: readonly string[]) => void;
@@ -24,8 +27,16 @@ export interface Session {
   readonly waiting: <T>(what: string, work: Promise<T>) => Promise<T>;
 }
 
+export interface Session extends Output {
+  readonly client: ControlClient;
+  /** For people: where the client asks. */
+  readonly where: string;
+}
+
 const DEFAULT_CONTROL = 'unix:/run/arca/control.sock';
 const DEFAULT_TIMEOUT_SECONDS = '60';
+const TIMEOUT_OPTION = ['--timeout <seconds>', `for each call (default: ${DEFAULT_TIMEOUT_SECONDS})`] as const;
+const JSON_OPTION = ['--json', 'print JSON'] as const;
 /** What is quicker needs no spinner. */
 const SPINNER_DELAY_MS = 150;
 
@@ -35,8 +46,8 @@ export function addSessionOptions(command: Command): Command {
     .addOption(
       new Option('--control <unix:path>', `arca-control's socket (default: ARCA_CONTROL, or ${DEFAULT_CONTROL})`),
     )
-    .addOption(new Option('--timeout <seconds>', `for each call (default: ${DEFAULT_TIMEOUT_SECONDS})`))
-    .addOption(new Option('--json', 'print JSON'));
+    .addOption(new Option(...TIMEOUT_OPTION))
+    .addOption(new Option(...JSON_OPTION));
 }
 
 /** A verb that asks arca-control. */
@@ -44,21 +55,45 @@ export function addVerb(parent: Command, words: string, description: string): Co
   return addSessionOptions(parent.command(words).description(description));
 }
 
+/** A verb that looks at this host itself, and needs no arca-control. */
+export function addHostVerb(parent: Command, words: string, description: string): Command {
+  return parent
+    .command(words)
+    .description(description)
+    .option('--ovs <unix:path>', "ovsdb-server's socket (default: where ovs-vsctl looks)")
+    .addOption(new Option(...TIMEOUT_OPTION))
+    .addOption(new Option(...JSON_OPTION));
+}
+
 /** Aborting `signal` ends every call of the session. */
 export function openSession(command: Command, signal?: AbortSignal): Session {
-  const options = command.optsWithGlobals<SessionOptions>();
-  const { path, timeoutMs } = readTarget(options, process.env);
+  const { path, timeoutMs } = readTarget(command.optsWithGlobals<SessionOptions>(), process.env);
+  return {
+    ...openOutput(command),
+    client: createClient({ path, timeoutMs, signal }),
+    where: `unix:${path}`,
+  };
+}
+
+export function openOutput(command: Command): Output {
   const print = (lines: readonly string[]): void => {
     process.stdout.write(lines.map((line) => `${line}\n`).join(''));
   };
   return {
-    client: createClient({ path, timeoutMs, signal }),
-    where: `unix:${path}`,
-    isJson: options.json === true,
+    isJson: command.optsWithGlobals<SessionOptions>().json === true,
     style: styleOf(process.stdout, process.env),
     print,
     printJson: (value) => print([jsonText(value, 2)]),
     waiting,
+  };
+}
+
+/** What the options of `addHostVerb` say; no `--ovs`: nothing. */
+export function readHost(command: Command): { readonly ovsSocketPath: string | undefined; readonly timeoutMs: number } {
+  const { ovs, timeout = DEFAULT_TIMEOUT_SECONDS } = command.optsWithGlobals<HostOptions>();
+  return {
+    ovsSocketPath: ovs === undefined ? undefined : readUnixTarget('--ovs', ovs),
+    timeoutMs: readTimeout('--timeout', timeout),
   };
 }
 

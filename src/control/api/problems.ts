@@ -81,6 +81,16 @@ const STATUS: Readonly<Record<ErrorCode, number>> = {
   'southbound-timeout': 504,
   'not-supported': 501,
   'part-ill': 503,
+
+  'state-invalid': 400,
+  'state-foreign': 409,
+  'state-changed': 409,
+  'state-incomplete': 500,
+  'flow-invalid': 400,
+  'not-confirmed': 409,
+  'not-persistent': 500,
+  'doctor-warning': 500,
+  'doctor-problem': 500,
 };
 
 export const PROBLEM_CODES: readonly ProblemCode[] = [

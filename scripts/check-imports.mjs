@@ -11,6 +11,7 @@ const LEAVES = [
   'arguments',
   'errors',
   'exec',
+  'finding',
   'http-listen',
   'latch',
   'line-writer',

@@ -2,7 +2,7 @@
 
 export interface DesiredState {
   readonly bridges: readonly DesiredBridge[];
-  /** Devices that get addresses: those of bridges, and those named by themselves. */
+  /** Devices that are set up and may get addresses: those of bridges, and those named by themselves. A device stands once. */
   readonly links: readonly DesiredLink[];
   readonly ovsdb: OvsdbSettings;
 }
@@ -41,9 +41,11 @@ export interface DesiredLink {
   readonly device: string;
   /** The bridge whose row remembers what we set on the device; nothing: the device is of no bridge. */
   readonly bridge: string | undefined;
-  /** As `10.0.0.1/24`, canonical. */
+  /** As `10.0.0.1/24`, canonical (see addresses.ts). */
   readonly addresses: readonly string[];
   readonly dhcp: boolean;
+  /** Set up, or down. */
+  readonly up: boolean;
   /** Bytes; nothing: as it is. */
   readonly mtu: number | undefined;
 }

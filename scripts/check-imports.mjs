@@ -18,8 +18,10 @@ const LEAVES = [
   'log',
   'package-root',
   'processes',
+  'stream-endpoint',
   'systemd',
   'undo',
+  'unix-socket',
   'version',
 ];
 const TYPESCRIPT = {

@@ -1,9 +1,9 @@
 /** Where HTTP is served, on a Unix socket or TCP: for the relay's status and for the control API. */
 import { chmodSync, existsSync, lstatSync, unlinkSync } from 'node:fs';
 import type { Server } from 'node:http';
-import { connect } from 'node:net';
 import { dirname } from 'node:path';
 import { ArcaError, errnoOf } from './errors.js';
+import { isUnixSocketAlive } from './unix-socket.js';
 
 export type HttpEndpoint =
   | { readonly transport: 'unix'; readonly path: string }
@@ -19,8 +19,6 @@ export interface ListenOptions {
   readonly signal?: AbortSignal | undefined;
 }
 
-/** How long somebody who listens on a socket that is in our way has to take a connection. */
-const STALE_PROBE_MS = 500;
 const OWNER_ONLY_UMASK = 0o177;
 
 /**
@@ -33,7 +31,7 @@ export async function listenHttp(server: Server, endpoint: HttpEndpoint, options
   } catch (error) {
     if (errnoOf(error) !== 'EADDRINUSE' || endpoint.transport !== 'unix') throw listenFailure(error, endpoint, options);
     // A connect to a file that is no socket is refused too (unix(7)); it is not ours to remove.
-    if (!lstatSync(endpoint.path).isSocket() || (await isAlive(endpoint.path, options.signal))) {
+    if (!lstatSync(endpoint.path).isSocket() || (await isUnixSocketAlive(endpoint.path, options.signal))) {
       throw listenFailure(error, endpoint, options);
     }
     unlinkSync(endpoint.path);
@@ -73,24 +71,6 @@ function withUmask(mask: number, act: () => void): void {
   } finally {
     process.umask(before);
   }
-}
-
-/** Does anybody take connections there? One that is slow to say counts as alive: its socket is not ours to remove. */
-function isAlive(path: string, signal?: AbortSignal): Promise<boolean> {
-  return new Promise((resolve) => {
-    const socket = connect(path);
-    const timer = setTimeout(() => done(true), STALE_PROBE_MS);
-    const onAbort = (): void => done(true);
-    const done = (alive: boolean): void => {
-      clearTimeout(timer);
-      signal?.removeEventListener('abort', onAbort);
-      socket.destroy();
-      resolve(alive);
-    };
-    signal?.addEventListener('abort', onAbort, { once: true });
-    socket.once('connect', () => done(true));
-    socket.once('error', (error) => done(errnoOf(error) !== 'ECONNREFUSED'));
-  });
 }
 
 function listenFailure(error: unknown, endpoint: HttpEndpoint, { option }: ListenOptions): ArcaError {

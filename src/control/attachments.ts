@@ -7,12 +7,10 @@ import type { Logger } from '../log.js';
 import {
   CONTAINER_KEY,
   ENDPOINT_KEY,
-  endpointText,
   INSTANCE_KEY,
   logicalPortName,
   NETWORK_KEY,
   PEER_CIDS_KEY,
-  readEndpoint,
   TAP_KEY,
   tapName,
 } from '../ovn/names.js';
@@ -20,9 +18,10 @@ import type { Northbound, Plan } from '../ovn/northbound.js';
 import type { LogicalPortSpec } from '../ovn/northbound-operations.js';
 import type { LogicalPortView, NorthboundView } from '../ovn/northbound-view.js';
 import type { CallOptions } from '../ovsdb/json-rpc.js';
+import { readStreamEndpoint, type StreamEndpoint, streamEndpointText } from '../stream-endpoint.js';
 import { createUndoStack } from '../undo.js';
 import type { EventBus } from './events.js';
-import type { Attachment, AttachmentSpec, AttachmentState, Made, StreamEndpoint } from './model.js';
+import type { Attachment, AttachmentSpec, AttachmentState, Made } from './model.js';
 import { requireAttachable } from './networks.js';
 import { type Backoff, createBackoff } from './relays/backoff.js';
 import { saidItself } from './relays/launch.js';
@@ -242,7 +241,7 @@ export function createAttachments(options: AttachmentsOptions): Attachments {
     ];
     const taken = new Set(more);
     for (const text of endpoints) {
-      const endpoint = readEndpoint(text);
+      const endpoint = readStreamEndpoint(text);
       if (endpoint?.transport === 'vsock') taken.add(endpoint.port);
     }
     return taken;
@@ -342,7 +341,9 @@ export function createAttachments(options: AttachmentsOptions): Attachments {
     },
 
     stopStray(tap) {
-      return turns.run(tap, () => endRelay({ tap, endpoint: readEndpoint(supervisor.get(tap)?.shape.endpoint ?? '') }));
+      return turns.run(tap, () =>
+        endRelay({ tap, endpoint: readStreamEndpoint(supervisor.get(tap)?.shape.endpoint ?? '') }),
+      );
     },
 
     notice(event) {
@@ -444,7 +445,7 @@ export function planPort(
       externalIds: {
         [CONTAINER_KEY]: container,
         [NETWORK_KEY]: network,
-        [ENDPOINT_KEY]: endpointText(endpoint),
+        [ENDPOINT_KEY]: streamEndpointText(endpoint),
         [TAP_KEY]: tapName(endpoint, container, network),
         [INSTANCE_KEY]: planning.names[0] ?? '',
         ...(peerCids.length > 0 && { [PEER_CIDS_KEY]: peerCids.join(',') }),
@@ -487,7 +488,12 @@ function differencesOf(existing: LogicalPortView, spec: AttachmentSpec): readonl
   return [
     ...(spec.endpoint === undefined
       ? []
-      : compare('endpoint', endpoint, endpointText(spec.endpoint), endpoint === endpointText(spec.endpoint))),
+      : compare(
+          'endpoint',
+          endpoint,
+          streamEndpointText(spec.endpoint),
+          endpoint === streamEndpointText(spec.endpoint),
+        )),
     ...(spec.mac === undefined ? [] : compare('mac', drawn, spec.mac, has.includes(spec.mac))),
     ...(spec.address === undefined ? [] : compare('address', drawn, spec.address, has.includes(spec.address))),
     ...comparePeerCids(readPeerCids(externalIds[PEER_CIDS_KEY]), spec.peerCids ?? []),

@@ -2,6 +2,7 @@
  * What the control API speaks of: networks, attachments, chassis, health, events, and the service that does it all.
  * Types only. The HTTP border (`api/`) validates what comes in and trusts it from there on.
  */
+import type { StreamEndpoint } from '../stream-endpoint.js';
 
 /** A logical switch with a VLAN tag. */
 export interface NetworkSpec {
@@ -32,10 +33,6 @@ export interface Network {
   /** Number of attachments. */
   readonly attachments: number;
 }
-
-export type StreamEndpoint =
-  | { readonly transport: 'vsock'; readonly port: number }
-  | { readonly transport: 'unix'; readonly path: string };
 
 /** A container on a network. The pair is its key: a container may be on several networks. */
 export interface AttachmentSpec {

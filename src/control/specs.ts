@@ -5,8 +5,9 @@
 import { isIP, isIPv4 } from 'node:net';
 import { ArcaError } from '../errors.js';
 import { FIRST_TAG, LAST_TAG } from '../ovn/network-tag.js';
+import type { StreamEndpoint } from '../stream-endpoint.js';
 import { cidrText, isHost, readCidr, readIpv4, type Subnet } from './ipv4.js';
-import type { AttachmentSpec, ChassisSpec, Network, NetworkSpec, StreamEndpoint } from './model.js';
+import type { AttachmentSpec, ChassisSpec, Network, NetworkSpec } from './model.js';
 
 /** A network's specification with nothing left open but its tag. */
 export interface CheckedNetworkSpec {

@@ -2,8 +2,9 @@
  * What the northbound database wants of this control process: its logical ports with our mark, as attachments and the
  * relays that they need. Pure.
  */
-import { CONTAINER_KEY, ENDPOINT_KEY, INSTANCE_KEY, PEER_CIDS_KEY, readEndpoint, TAP_KEY } from '../ovn/names.js';
+import { CONTAINER_KEY, ENDPOINT_KEY, INSTANCE_KEY, PEER_CIDS_KEY, TAP_KEY } from '../ovn/names.js';
 import { type LogicalPortView, type NorthboundView, portAddresses } from '../ovn/northbound-view.js';
+import { readStreamEndpoint } from '../stream-endpoint.js';
 import { readCidr } from './ipv4.js';
 import type { Network } from './model.js';
 import { readNetworks } from './networks.js';
@@ -48,7 +49,7 @@ export function isOfInstance({ isOurs, externalIds }: LogicalPortView, instances
 export function readAttachment(port: LogicalPortView, network: Network | undefined): WantedAttachment | undefined {
   const { externalIds } = port;
   const container = externalIds[CONTAINER_KEY];
-  const endpoint = readEndpoint(externalIds[ENDPOINT_KEY] ?? '');
+  const endpoint = readStreamEndpoint(externalIds[ENDPOINT_KEY] ?? '');
   const tap = externalIds[TAP_KEY];
   if (container === undefined || endpoint === undefined || tap === undefined || network === undefined) return undefined;
   const drawn = portAddresses(port);

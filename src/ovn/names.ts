@@ -4,6 +4,7 @@
  * detach finds. docs/northbound.md describes the rows. Pure.
  */
 import { createHash } from 'node:crypto';
+import type { StreamEndpoint } from '../stream-endpoint.js';
 
 /** The mark of what is ours; we change and remove nothing else. */
 export const OWNER_KEY = 'arca-owner';
@@ -39,40 +40,17 @@ export const PEER_CIDS_KEY = 'arca-peer-cids';
 /** Which control process runs the relay: several may share a northbound database. */
 export const INSTANCE_KEY = 'arca-instance';
 
-export type PortEndpoint =
-  | { readonly transport: 'vsock'; readonly port: number }
-  | { readonly transport: 'unix'; readonly path: string };
-
 /** Names of logical switch ports are unique in the whole database. A container's name has no `/`, so no two pairs meet. */
 export function logicalPortName(container: string, network: string): string {
   return `${container}/${network}`;
 }
 
 /** At most 15 bytes, which is what the kernel takes. Two Unix endpoints may meet in 32 bits: `createPort` looks. */
-export function tapName(endpoint: PortEndpoint, container: string, network: string): string {
+export function tapName(endpoint: StreamEndpoint, container: string, network: string): string {
   switch (endpoint.transport) {
     case 'vsock':
       return `tap${endpoint.port}`;
     case 'unix':
       return `tap${createHash('sha256').update(`${container}\0${network}`).digest('hex').slice(0, 8)}`;
   }
-}
-
-/** As the relay's `--listen` takes it, and as `arca-endpoint` holds it. */
-export function endpointText(endpoint: PortEndpoint): string {
-  switch (endpoint.transport) {
-    case 'vsock':
-      return `vsock:${endpoint.port}`;
-    case 'unix':
-      return `unix:${endpoint.path}`;
-  }
-}
-
-/** What `endpointText` wrote, or nothing. */
-export function readEndpoint(text: string): PortEndpoint | undefined {
-  if (text.startsWith('unix:') && text.length > 'unix:'.length) {
-    return { transport: 'unix', path: text.slice('unix:'.length) };
-  }
-  const [, port] = /^vsock:([1-9]\d{0,9})$/.exec(text) ?? [];
-  return port === undefined ? undefined : { transport: 'vsock', port: Number(port) };
 }

@@ -7,10 +7,11 @@ import { fileURLToPath } from 'node:url';
 import { beforeEach, describe, expect, it } from 'vitest';
 import type { Network } from '../../src/control/model.js';
 import { chooseTag } from '../../src/control/networks.js';
-import { endpointText, logicalPortName, tapName } from '../../src/ovn/names.js';
+import { logicalPortName, tapName } from '../../src/ovn/names.js';
 import type { Northbound } from '../../src/ovn/northbound.js';
 import type { LogicalPortSpec } from '../../src/ovn/northbound-operations.js';
 import type { NorthboundView } from '../../src/ovn/northbound-view.js';
+import { streamEndpointText } from '../../src/stream-endpoint.js';
 import { startInBackground } from '../support/background.js';
 import { clearNorthbound, northboundRows, northboundSocket, openTestNorthbound } from '../support/northbound.js';
 import { useSandbox } from '../support/sandbox.js';
@@ -460,7 +461,7 @@ function portSpec(
     externalIds: {
       'arca-container': container,
       'arca-network': network.name,
-      'arca-endpoint': endpointText(endpoint),
+      'arca-endpoint': streamEndpointText(endpoint),
       'arca-tap': tapName(endpoint, container, network.name),
     },
   };

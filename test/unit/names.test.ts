@@ -1,9 +1,10 @@
 import fc from 'fast-check';
 import { describe, expect, it } from 'vitest';
-import { endpointText, logicalPortName, type PortEndpoint, readEndpoint, tapName } from '../../src/ovn/names.js';
+import { logicalPortName, tapName } from '../../src/ovn/names.js';
+import { readStreamEndpoint, type StreamEndpoint, streamEndpointText } from '../../src/stream-endpoint.js';
 
 const container = fc.stringMatching(/^[A-Za-z0-9][A-Za-z0-9_.-]{0,20}$/);
-const endpoint: fc.Arbitrary<PortEndpoint> = fc.oneof(
+const endpoint: fc.Arbitrary<StreamEndpoint> = fc.oneof(
   fc.record({ transport: fc.constant('vsock' as const), port: fc.integer({ min: 1, max: 0xfffffffe }) }),
   fc.record({ transport: fc.constant('unix' as const), path: fc.string({ minLength: 1 }) }),
 );
@@ -35,17 +36,17 @@ describe('tapName', () => {
   });
 });
 
-describe('endpointText', () => {
+describe('streamEndpointText', () => {
   it('is read again', () => {
     fc.assert(
       fc.property(endpoint, (where) => {
-        expect(readEndpoint(endpointText(where))).toEqual(where);
+        expect(readStreamEndpoint(streamEndpointText(where))).toEqual(where);
       }),
     );
   });
 
   it.each(['', 'vsock:', 'vsock:0', 'vsock:2:5555', 'vsock:05', 'unix:', 'tcp:1', 'vsock:99999999999'])(
     '%j is no endpoint',
-    (text) => expect(readEndpoint(text)).toBeUndefined(),
+    (text) => expect(readStreamEndpoint(text)).toBeUndefined(),
   );
 });

@@ -1,7 +1,8 @@
 /** `arca attach`, `detach`, `ps` and `show`: containers on networks. */
 import type { Command } from 'commander';
 import { readUnixTarget, usage } from '../../arguments.js';
-import type { Attachment, AttachmentState, StreamEndpoint } from '../../control/model.js';
+import type { Attachment, AttachmentState } from '../../control/model.js';
+import { type StreamEndpoint, streamEndpointText } from '../../stream-endpoint.js';
 import { list } from '../daemon/life.js';
 import { addVerb, numberOption, openSession } from './session.js';
 import { type Colour, type Column, renderFields, renderTable, visible } from './text.js';
@@ -49,7 +50,7 @@ const COLUMNS: readonly Column<Attachment>[] = [
   { title: 'ADDRESS', text: ({ addresses }) => addresses.join(',') || '-' },
   { title: 'MAC', text: ({ mac }) => mac || '-' },
   { title: 'VLAN', text: ({ vlan }) => String(vlan), align: 'right' },
-  { title: 'ENDPOINT', text: ({ endpoint }) => endpointText(endpoint) },
+  { title: 'ENDPOINT', text: ({ endpoint }) => streamEndpointText(endpoint) },
   { title: 'RESTARTS', text: ({ restarts }) => String(restarts), align: 'right' },
 ];
 const TROUBLE_COLUMN: Column<Attachment> = { title: 'TROUBLE', text: ({ trouble }) => trouble ?? '' };
@@ -154,13 +155,9 @@ function fieldsOf(attachment: Attachment): [string, string][] {
     ['MTU', String(attachment.mtu)],
     ['VLAN', String(attachment.vlan)],
     ['TAP', attachment.tap],
-    ['endpoint', endpointText(attachment.endpoint)],
+    ['endpoint', streamEndpointText(attachment.endpoint)],
     ['logical port', attachment.logicalPort],
     ['relay', relayPid === null ? 'none' : `process ${relayPid}, ${restarts} restarts`],
     ['its end', attachment.connect],
   ];
-}
-
-function endpointText(endpoint: StreamEndpoint): string {
-  return endpoint.transport === 'vsock' ? `vsock:${endpoint.port}` : `unix:${endpoint.path}`;
 }

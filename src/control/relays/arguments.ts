@@ -1,8 +1,7 @@
 /** What a relay is to be, as its command line, and how one that lives differs from that. Pure. */
 import { isDeepStrictEqual } from 'node:util';
-import { endpointText } from '../../ovn/names.js';
 import type { RelayStatus } from '../../relay/relay.js';
-import type { StreamEndpoint } from '../model.js';
+import { type StreamEndpoint, streamEndpointText } from '../../stream-endpoint.js';
 
 /** One attachment's relay. Whatever a restart of it needs. */
 export interface RelaySpec {
@@ -42,7 +41,7 @@ export function relayArguments(
 ): readonly string[] {
   const option = (name: string, value: string | number): string => `--${name}=${value}`;
   return [
-    option('listen', endpointText(spec.endpoint)),
+    option('listen', streamEndpointText(spec.endpoint)),
     option('tap', spec.tap),
     option('network', spec.network),
     option('vlan', spec.vlan),
@@ -71,7 +70,7 @@ export function shapeDifferences(spec: RelaySpec, bridge: string, shape: RelaySh
   const told = shape.interfaceConfig;
   compare('the VLAN tag', shape.tag, spec.vlan);
   compare('the bridge', shape.bridge, bridge);
-  compare('the endpoint', shape.endpoint, endpointText(spec.endpoint));
+  compare('the endpoint', shape.endpoint, streamEndpointText(spec.endpoint));
   compare('the MTU', shape.mtu, spec.mtu);
   compare('the network', shape.network, spec.network);
   compare('the MAC', told?.mac, spec.mac);

@@ -1,50 +1,15 @@
 /**
- * JSON-RPC 1.0 over a Unix or TCP stream, as OVS speaks it: to ovsdb-server (RFC 7047) and on the control sockets of
+ * JSON-RPC 1.0 over a stream (Unix, TCP or TLS), as OVS speaks it: to ovsdb-server (RFC 7047) and on the control sockets of
  * its daemons (unixctl; ovs-appctl(8)). Knows messages, not what they mean.
  */
-import { connect, type Socket } from 'node:net';
+import type { Socket } from 'node:net';
 import { createJsonStreamParser } from './json-stream.js';
+import { type RpcServer, targetText } from './remote.js';
+import { type CallOptions, RpcError } from './rpc-error.js';
+import { connectSocket } from './socket.js';
 
-export type RpcTarget =
-  | { readonly transport: 'unix'; readonly path: string }
-  | { readonly transport: 'tcp'; readonly host: string; readonly port: number };
-
-export type RpcFailure =
-  /** Nobody listens there, or it may not be reached. */
-  | 'unreachable'
-  | 'timed-out'
-  | 'aborted'
-  /** The connection ended: by the other side, or by `close`. */
-  | 'closed'
-  /** The other side sent what is no JSON-RPC. */
-  | 'protocol'
-  /** The other side answered with an error. */
-  | 'refused';
-
-export class RpcError extends Error {
-  readonly failure: RpcFailure;
-  /** What the other side gave as `error`, with `failure: 'refused'`. */
-  readonly answer: unknown;
-
-  constructor(failure: RpcFailure, message: string, options?: { readonly cause?: unknown; readonly answer?: unknown }) {
-    super(message, options);
-    this.name = 'RpcError';
-    this.failure = failure;
-    this.answer = options?.answer;
-  }
-}
-
-/** Every call has a deadline: none of these servers has one of its own. */
-export interface CallOptions {
-  readonly timeoutMs: number;
-  readonly signal?: AbortSignal | undefined;
-}
-
-/** What is left of a call's time, each time that it is asked: for steps that share one deadline. Whole milliseconds. */
-export function deadlineOf({ timeoutMs, signal }: CallOptions): () => CallOptions {
-  const deadline = performance.now() + timeoutMs;
-  return () => ({ timeoutMs: Math.max(1, Math.ceil(deadline - performance.now())), signal });
-}
+export { type RpcTarget, targetText } from './remote.js';
+export { type CallOptions, deadlineOf, RpcError } from './rpc-error.js';
 
 /** A request that is sent when nothing was heard for a while; any answer to it, an error too, says that the server lives. */
 export interface Probe {
@@ -58,70 +23,41 @@ export interface ConnectOptions extends CallOptions {
   readonly probe?: Probe | undefined;
 }
 
+export interface RequestOptions extends CallOptions {
+  /** Called with the result before anything is read that came behind it. It must not throw. */
+  readonly onResult?: ((result: unknown) => void) | undefined;
+  /** Called with the id of the request when its deadline has passed, or its signal aborts, before there was an answer. */
+  readonly onGivenUp?: ((id: number) => void) | undefined;
+}
+
 export interface RpcConnection {
-  readonly target: RpcTarget;
+  readonly target: RpcServer;
   /** Sends a request and gives its `result`. Rejects with `RpcError`. */
-  call(method: string, params: readonly unknown[], options: CallOptions): Promise<unknown>;
+  call(method: string, params: readonly unknown[], options: RequestOptions): Promise<unknown>;
+  /** Sends what has no answer. */
+  notify(method: string, params: readonly unknown[]): void;
   /** Settles, never rejects, when the connection has ended, with the reason. */
   readonly closed: Promise<RpcError>;
   isOpen(): boolean;
-  /** Safe to call twice. Calls that wait reject with `closed`. */
-  close(): void;
+  /** Safe to call twice. Calls that wait reject with `closed`, or with the reason that is given. */
+  close(reason?: RpcError): void;
 }
+
+/** What may wait to be sent; a server that reads nothing any more can't make us keep more. One message may be larger. */
+const MAX_UNSENT_BYTES = 16 * 1024 * 1024;
 
 interface PendingCall {
   readonly resolve: (result: unknown) => void;
   readonly reject: (error: RpcError) => void;
 }
 
-export function targetText(target: RpcTarget): string {
-  return target.transport === 'unix' ? `unix:${target.path}` : `tcp:${target.host}:${target.port}`;
-}
-
 /** Connects; rejects with `RpcError` (`unreachable`, `timed-out`, `aborted`). */
-export async function connectRpc(target: RpcTarget, options: ConnectOptions): Promise<RpcConnection> {
+export async function connectRpc(target: RpcServer, options: ConnectOptions): Promise<RpcConnection> {
   const socket = await connectSocket(target, options);
   return overSocket(target, socket, options);
 }
 
-function connectSocket(target: RpcTarget, { timeoutMs, signal }: CallOptions): Promise<Socket> {
-  const where = targetText(target);
-  return new Promise((resolve, reject) => {
-    if (signal?.aborted) {
-      reject(new RpcError('aborted', `not connected to ${where}: aborted`));
-      return;
-    }
-    const socket =
-      target.transport === 'unix' ? connect(target.path) : connect({ host: target.host, port: target.port });
-    const timer = setTimeout(
-      () => fail(new RpcError('timed-out', `${where} did not take a connection in ${Math.round(timeoutMs)} ms`)),
-      timeoutMs,
-    );
-    const onAbort = (): void => fail(new RpcError('aborted', `not connected to ${where}: aborted`));
-    signal?.addEventListener('abort', onAbort, { once: true });
-
-    function release(): void {
-      clearTimeout(timer);
-      signal?.removeEventListener('abort', onAbort);
-      socket.removeAllListeners();
-    }
-    function fail(error: RpcError): void {
-      release();
-      socket.on('error', () => {});
-      socket.destroy();
-      reject(error);
-    }
-    socket.once('error', (cause) => {
-      fail(new RpcError('unreachable', `can not connect to ${where}: ${cause.message}`, { cause }));
-    });
-    socket.once('connect', () => {
-      release();
-      resolve(socket);
-    });
-  });
-}
-
-function overSocket(target: RpcTarget, socket: Socket, options: ConnectOptions): RpcConnection {
+function overSocket(target: RpcServer, socket: Socket, options: ConnectOptions): RpcConnection {
   const where = targetText(target);
   const pending = new Map<number, PendingCall>();
   let nextId = 1;
@@ -144,6 +80,10 @@ function overSocket(target: RpcTarget, socket: Socket, options: ConnectOptions):
   }
 
   function send(message: unknown): void {
+    if (socket.writableLength > MAX_UNSENT_BYTES) {
+      end(new RpcError('closed', `${where} does not read what it is sent`));
+      return;
+    }
     socket.write(JSON.stringify(message));
   }
 
@@ -185,7 +125,8 @@ function overSocket(target: RpcTarget, socket: Socket, options: ConnectOptions):
   );
   socket.on('close', () => end(new RpcError('closed', `${where} closed the connection`)));
 
-  function call(method: string, params: readonly unknown[], { timeoutMs, signal }: CallOptions): Promise<unknown> {
+  function call(method: string, params: readonly unknown[], options: RequestOptions): Promise<unknown> {
+    const { timeoutMs, signal, onResult, onGivenUp } = options;
     return new Promise((resolve, reject) => {
       if (ended) {
         reject(ended);
@@ -197,10 +138,10 @@ function overSocket(target: RpcTarget, socket: Socket, options: ConnectOptions):
       }
       const id = nextId++;
       const timer = setTimeout(
-        () => give(new RpcError('timed-out', `${where} did not answer ${method} in ${Math.round(timeoutMs)} ms`)),
+        () => giveUp(new RpcError('timed-out', `${where} did not answer ${method} in ${Math.round(timeoutMs)} ms`)),
         timeoutMs,
       );
-      const onAbort = (): void => give(new RpcError('aborted', `${method} to ${where}: aborted`));
+      const onAbort = (): void => giveUp(new RpcError('aborted', `${method} to ${where}: aborted`));
       signal?.addEventListener('abort', onAbort, { once: true });
 
       function release(): void {
@@ -208,16 +149,21 @@ function overSocket(target: RpcTarget, socket: Socket, options: ConnectOptions):
         clearTimeout(timer);
         signal?.removeEventListener('abort', onAbort);
       }
-      function give(error: RpcError): void {
+      function giveUp(error: RpcError): void {
         release();
+        onGivenUp?.(id);
         reject(error);
       }
       pending.set(id, {
         resolve(result) {
           release();
+          onResult?.(result);
           resolve(result);
         },
-        reject: give,
+        reject(error) {
+          release();
+          reject(error);
+        },
       });
       send({ method, params, id });
     });
@@ -246,9 +192,12 @@ function overSocket(target: RpcTarget, socket: Socket, options: ConnectOptions):
   return {
     target,
     call,
+    notify(method, params) {
+      if (ended === undefined) send({ method, params, id: null });
+    },
     closed,
     isOpen: () => ended === undefined,
-    close: () => end(new RpcError('closed', `connection to ${where} was closed here`)),
+    close: (reason = new RpcError('closed', `connection to ${where} was closed here`)) => end(reason),
   };
 }
 

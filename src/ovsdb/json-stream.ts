@@ -16,6 +16,9 @@ export interface JsonStreamOptions {
 }
 
 const DEFAULT_MAX_MESSAGE_BYTES = 64 * 1024 * 1024;
+/** As OVS's own parser has it (JSON_MAX_HEIGHT). */
+const MAX_DEPTH = 1000;
+const LEAST_CAPACITY = 4096;
 
 const QUOTE = 0x22;
 const BACKSLASH = 0x5c;
@@ -24,24 +27,37 @@ const CLOSE_BRACE = 0x7d;
 const OPEN_BRACKET = 0x5b;
 const CLOSE_BRACKET = 0x5d;
 
-/** `push` throws `SyntaxError` for what is no JSON object, and `RangeError` for one that is too large; the stream is of no use then. */
+/** `push` throws `SyntaxError` for what is no JSON object, and `RangeError` for one that is too large or too deep; the stream is of no use then. */
 export function createJsonStreamParser(
   onMessage: (message: unknown) => void,
   { maxMessageBytes = DEFAULT_MAX_MESSAGE_BYTES }: JsonStreamOptions = {},
 ): JsonStreamParser {
-  /** Earlier chunks of the message that is not complete yet. */
-  let parts: Buffer[] = [];
-  let partsBytes = 0;
+  /** Earlier bytes of the message that is not complete yet: one buffer that doubles, however small the chunks are. */
+  let held = Buffer.alloc(0);
+  let heldBytes = 0;
   /** Braces and brackets that are open. */
   let depth = 0;
   let inString = false;
   let escaped = false;
 
   function finish(last: Buffer): void {
-    const text = Buffer.concat([...parts, last]).toString('utf8');
-    parts = [];
-    partsBytes = 0;
-    onMessage(JSON.parse(text));
+    const whole = heldBytes === 0 ? last : Buffer.concat([held.subarray(0, heldBytes), last]);
+    // What one large message took is not kept for small ones.
+    held = Buffer.alloc(0);
+    heldBytes = 0;
+    onMessage(JSON.parse(whole.toString('utf8')));
+  }
+
+  function hold(part: Buffer): void {
+    const bytes = heldBytes + part.length;
+    if (bytes > maxMessageBytes) throw new RangeError(`a message of more than ${maxMessageBytes} bytes`);
+    if (bytes > held.length) {
+      const larger = Buffer.allocUnsafe(Math.max(LEAST_CAPACITY, bytes, 2 * held.length));
+      held.copy(larger, 0, 0, heldBytes);
+      held = larger;
+    }
+    part.copy(held, heldBytes);
+    heldBytes = bytes;
   }
 
   return {
@@ -64,7 +80,7 @@ export function createJsonStreamParser(
         } else if (byte === QUOTE) {
           inString = true;
         } else if (byte === OPEN_BRACE || byte === OPEN_BRACKET) {
-          depth++;
+          if (++depth > MAX_DEPTH) throw new RangeError(`a message that is nested more than ${MAX_DEPTH} deep`);
         } else if (byte === CLOSE_BRACE || byte === CLOSE_BRACKET) {
           depth--;
           // Braces that close brackets are for JSON.parse to refuse.
@@ -72,10 +88,8 @@ export function createJsonStreamParser(
         }
       }
       if (depth === 0) return;
-      // The chunk may be a view of a buffer that its owner uses again.
-      parts.push(Buffer.from(bytes.subarray(start)));
-      partsBytes += bytes.length - start;
-      if (partsBytes > maxMessageBytes) throw new RangeError(`a message of more than ${maxMessageBytes} bytes`);
+      // Copied: the chunk may be a view of a buffer that its owner uses again.
+      hold(bytes.subarray(start));
     },
   };
 }

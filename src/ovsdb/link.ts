@@ -1,10 +1,12 @@
 /**
  * A connection to ovsdb-server that is made anew whenever it is lost, with its monitor: for whoever lives longer than
- * the server does. One loop connects, waits for the end, and connects again, with a pause that grows.
+ * the server does. One loop connects, waits for the end, and connects again, with a pause that grows. Of a cluster it
+ * goes from server to server until it finds the leader, and leaves that when it does not lead any more.
  */
 import { createLatch } from '../latch.js';
 import { connectOvsdb, type MonitorSpec, type OvsdbClient, type OvsdbOptions, type Tables } from './client.js';
-import { type CallOptions, RpcError, type RpcTarget, targetText } from './json-rpc.js';
+import { type RpcServer, type RpcTarget, serversOf, targetText } from './remote.js';
+import { type CallOptions, RpcError } from './rpc-error.js';
 
 export interface OvsdbSession {
   readonly client: OvsdbClient;
@@ -16,6 +18,8 @@ export interface LinkOptions extends Pick<OvsdbOptions, 'probeIntervalMs' | 'pro
   readonly target: RpcTarget;
   readonly database: string;
   readonly monitor: MonitorSpec;
+  /** Only the leader of the cluster that the database is of; by default, when `target` names several servers. */
+  readonly leaderOnly?: boolean | undefined;
   /** Called after each change of the tables, and each time that there is a session, or none any more. It must not throw. */
   readonly onChange: () => void;
   /** Has a new session to itself before anybody else gets it; if it rejects, the connection is given up. */
@@ -44,6 +48,8 @@ const CONNECT_TIMEOUT_MS = 5000;
 /** Returns at once, and connects in the background. */
 export function openOvsdbLink(options: LinkOptions): OvsdbLink {
   const { target, database, monitor, onChange, prepare, connectTimeoutMs = CONNECT_TIMEOUT_MS } = options;
+  const { probeIntervalMs, probeTimeoutMs, leaderOnly = target.transport === 'cluster' } = options;
+  const leaderOf = leaderOnly ? database : undefined;
   const stopping = new AbortController();
   const { signal } = stopping;
   const latch = createLatch();
@@ -58,13 +64,8 @@ export function openOvsdbLink(options: LinkOptions): OvsdbLink {
     onChange();
   }
 
-  async function makeSession(): Promise<OvsdbSession> {
-    const { probeIntervalMs, probeTimeoutMs } = options;
-    const client = await connectOvsdb(target, {
-      ...call,
-      ...(probeIntervalMs !== undefined && { probeIntervalMs }),
-      ...(probeTimeoutMs !== undefined && { probeTimeoutMs }),
-    });
+  async function makeSession(server: RpcServer): Promise<OvsdbSession> {
+    const client = await connectOvsdb(server, { ...call, probeIntervalMs, probeTimeoutMs, leaderOf });
     try {
       const changed = (): void => {
         if (session?.client === client) onChange();
@@ -79,10 +80,12 @@ export function openOvsdbLink(options: LinkOptions): OvsdbLink {
   }
 
   async function keepConnected(): Promise<void> {
+    const servers = serversOf(target);
     let retryMs = FIRST_RETRY_MS;
-    while (!signal.aborted) {
+    for (let turn = 0; !signal.aborted; turn++) {
+      const server = servers[turn % servers.length] as RpcServer;
       try {
-        const made = await makeSession();
+        const made = await makeSession(server);
         const madeAt = performance.now();
         tell({ session: made });
         const end = (): void => made.client.close();
@@ -95,6 +98,8 @@ export function openOvsdbLink(options: LinkOptions): OvsdbLink {
       } catch (error) {
         tell({ failure: error instanceof Error ? error : new Error(String(error)) });
       }
+      // The others are asked at once: one of them leads by now, or is still there.
+      if ((turn + 1) % servers.length !== 0) continue;
       await latch.wait({ timeoutMs: retryMs, signal });
       retryMs = Math.min(retryMs * 2, LAST_RETRY_MS);
     }

@@ -54,7 +54,8 @@ export function textMap(value: unknown): Readonly<Record<string, string>> {
   return result;
 }
 
-function pairs(value: unknown): readonly (readonly [unknown, unknown])[] {
+/** The pairs of a map. */
+export function pairs(value: unknown): readonly (readonly [unknown, unknown])[] {
   if (!Array.isArray(value) || value[0] !== 'map' || !Array.isArray(value[1])) return [];
   return value[1].filter((pair): pair is [unknown, unknown] => Array.isArray(pair) && pair.length === 2);
 }

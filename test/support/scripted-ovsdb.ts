@@ -12,6 +12,10 @@ export interface Request {
   /** Which connection it came on, from 0. */
   readonly connection: number;
   answer(result: unknown): void;
+  /** Answers with an error, as ovsdb-server 3.1 does. */
+  refuse(error: unknown): void;
+  /** Anything, on the connection of this request. */
+  send(message: unknown): void;
   /** An `update2` for the monitor of this request. */
   update(tables: unknown): void;
   /** Ends the connection. */
@@ -36,7 +40,8 @@ export interface ScriptedOvsdb {
   remove(): Promise<void>;
 }
 
-export async function scriptedOvsdb(): Promise<ScriptedOvsdb> {
+/** With `readsNothing` it takes connections, and that is all. */
+export async function scriptedOvsdb({ readsNothing = false } = {}): Promise<ScriptedOvsdb> {
   const folder = mkdtempSync(join(tmpdir(), 'arca-unit-'));
   const path = join(folder, 'db.sock');
   const requests: Request[] = [];
@@ -55,13 +60,15 @@ export async function scriptedOvsdb(): Promise<ScriptedOvsdb> {
       const request: Request = {
         ...{ id, method, params, connection },
         answer: (result) => send({ id, result, error: null }),
+        refuse: (error) => send({ id, error }),
+        send,
         update: (tables) => send({ id: null, method: 'update2', params: [params[1], tables] }),
         hangUp: () => socket.destroy(),
       };
       requests.push(request);
       scripted.onRequest(request);
     });
-    socket.on('data', (chunk) => parser.push(chunk));
+    if (!readsNothing) socket.on('data', (chunk) => parser.push(chunk));
   });
 
   const hangUp = (): void => {

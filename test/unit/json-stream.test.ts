@@ -69,6 +69,25 @@ describe('createJsonStreamParser', () => {
     expect(() => parseAll([Buffer.from(text)])).toThrow(SyntaxError);
   });
 
+  it('refuses a message that is nested deeper than any of OVS', () => {
+    const nested = (depth: number): Buffer => Buffer.from(`{"a":${'['.repeat(depth - 1)}${']'.repeat(depth - 1)}}`);
+    expect(parseAll([nested(1000)])).toHaveLength(1);
+    expect(() => parseAll([nested(1001)])).toThrow(RangeError);
+  });
+
+  it('keeps no more of a message than its bytes, though each comes alone', () => {
+    const parser = createJsonStreamParser(() => {});
+    parser.push(Buffer.from('{"a":"'));
+    const before = process.memoryUsage();
+    const count = 2_000_000;
+    const byte = Buffer.from('x');
+    for (let i = 0; i < count; i++) parser.push(byte);
+    const after = process.memoryUsage();
+    const grown = after.heapUsed + after.arrayBuffers - before.heapUsed - before.arrayBuffers;
+    // A Buffer for each would take a hundred times its byte; garbage of the loop is among these too.
+    expect(grown).toBeLessThan(60 * count);
+  });
+
   it('refuses a message that never ends', () => {
     const parser = createJsonStreamParser(() => {}, { maxMessageBytes: 1000 });
     parser.push(Buffer.from(`{"a":"${'x'.repeat(900)}`));

@@ -127,6 +127,61 @@ describe('openOvsdbLink', () => {
     await vi.waitFor(() => expect(server.connections()).toBeGreaterThan(1));
   });
 
+  it('goes from server to server of a cluster until it finds the leader, and on when that steps down', async () => {
+    const others = [await scriptedOvsdb(), await scriptedOvsdb()];
+    const servers = [server, ...others];
+    let leader = 2;
+    servers.forEach((each, index) => {
+      each.onRequest = (request) => {
+        if (request.method !== 'monitor_cond') return;
+        if (request.params[0] === '_Server') {
+          const row = { name: 'X', model: 'clustered', connected: true, leader: index === leader };
+          request.answer({ Database: { u: { initial: row } } });
+        } else request.answer({ P: { u: { initial: { name: `server ${index}` } } } });
+      };
+    });
+    const link = open({ target: { transport: 'cluster', servers: servers.map(({ target }) => target) } });
+    await link.waitForSession(call);
+    expect(nameIn(link)).toBe('server 2');
+    // Nobody leads for a while: the link goes round, and hands out no session.
+    leader = -1;
+    others[1]?.requests[0]?.update({ Database: { u: { modify: { leader: false } } } });
+    await vi.waitFor(() => expect(link.failure()?.message).toMatch(/not the leader/));
+    await vi.waitFor(() => expect(server.connections()).toBeGreaterThan(2));
+    expect(link.session()).toBeUndefined();
+    leader = 1;
+    await link.waitForSession(call);
+    expect(nameIn(link)).toBe('server 1');
+    await link.stop();
+    for (const other of others) await other.remove();
+  });
+
+  it('leaves a leader that is cut off, and takes any server where it is told to', async () => {
+    const follower = { name: 'X', model: 'clustered', connected: false, leader: true };
+    server.onRequest = (request) => {
+      if (request.method === 'monitor_cond') request.answer({ Database: { u: { initial: follower } }, P: {} });
+    };
+    const strict = open({ leaderOnly: true });
+    expect(await failureOf(strict.waitForSession({ timeoutMs: 100 }))).toMatchObject({
+      message: expect.stringContaining('cut off'),
+    });
+    await strict.stop();
+    await open({ target: { transport: 'cluster', servers: [server.target] }, leaderOnly: false }).waitForSession(call);
+  });
+
+  it.each([
+    ['is in no cluster', { Database: { u: { initial: { name: 'X', model: 'standalone' } } } }],
+    ['is too old to tell', undefined],
+  ])('takes a server whose database %s', async (_why, served) => {
+    server.onRequest = (request) => {
+      if (request.method !== 'monitor_cond') return;
+      if (request.params[0] !== '_Server') request.answer({});
+      else if (served === undefined) request.refuse({ error: 'unknown database' });
+      else request.answer(served);
+    };
+    await open({ leaderOnly: true }).waitForSession(call);
+  });
+
   it('stops in every state, and then says so', async () => {
     serve();
     const connected = open();

@@ -1,6 +1,7 @@
 import { describe, expect, it } from 'vitest';
-import { applyUpdates, checkResults, type MonitorSpec, OperationError } from '../../src/ovsdb/client.js';
-import { RpcError } from '../../src/ovsdb/json-rpc.js';
+import { applyUpdates, type MonitorSpec } from '../../src/ovsdb/monitor.js';
+import { checkResults, OperationError } from '../../src/ovsdb/operations.js';
+import { RpcError } from '../../src/ovsdb/rpc-error.js';
 import {
   applyDifference,
   elements,

@@ -14,7 +14,14 @@ import { type DatabaseSchema, parseSchema } from './schema.js';
 import type { Row } from './values.js';
 
 export type { MonitorSpec, Tables } from './monitor.js';
-export { type Condition, type Operation, OperationError } from './operations.js';
+export {
+  type Condition,
+  checkResults,
+  type Mutation,
+  type Operation,
+  OperationError,
+  type OperationResult,
+} from './operations.js';
 
 export interface OvsdbClient {
   readonly target: RpcServer;

@@ -10,6 +10,7 @@ import { addHealthCommands } from './arca/health.js';
 import { addNetworkCommands } from './arca/network.js';
 import { addSandboxCommands } from './arca/sandbox.js';
 import { addSessionOptions } from './arca/session.js';
+import { addStateCommands } from './arca/state.js';
 import { visible } from './arca/text.js';
 
 const EXAMPLES = `
@@ -38,6 +39,7 @@ function buildProgram(version: string): Command {
   program.commandsGroup('How it is:');
   addHealthCommands(program, version);
   program.commandsGroup('The host:');
+  addStateCommands(program);
   addChassisCommands(program);
   addSandboxCommands(program);
   program.commandsGroup('The shell:');

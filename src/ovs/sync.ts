@@ -15,14 +15,19 @@ export async function syncWithVswitchd(client: OvsdbClient, call: CallOptions): 
   const left = deadlineOf(call);
   const bumped = await client.transact(OVS_DATABASE, BUMP_NEXT_CFG, left());
   const nextCfg = integer(bumped[1]?.rows?.[0]?.['next_cfg']) ?? 0;
-  const { timeoutMs } = left();
+  await awaitVswitchd(client, nextCfg, left());
+  return nextCfg;
+}
+
+/** Resolves when vswitchd has worked through the configuration of that number; rejects as `syncWithVswitchd` does. */
+export async function awaitVswitchd(client: OvsdbClient, nextCfg: number, call: CallOptions): Promise<void> {
+  const { timeoutMs } = call;
   try {
     // The server's own deadline comes first, so that a silent server is told apart from a silent vswitchd.
     const patient = { ...call, timeoutMs: timeoutMs + SERVER_GRACE_MS };
     await client.transact(OVS_DATABASE, awaitCurCfg(nextCfg, timeoutMs), patient);
-    return nextCfg;
   } catch (error) {
     if (!(error instanceof OperationError)) throw error;
-    throw vswitchdTimeout(client.target, 'the configuration to be applied', call.timeoutMs, error);
+    throw vswitchdTimeout(client.target, 'the configuration to be applied', timeoutMs, error);
   }
 }

@@ -37,6 +37,10 @@ export function summaryText({ create, update, delete: gone }: Summary): string {
   return `${create} to add, ${update} to change, ${gone} to remove`;
 }
 
+export function doneText({ create, update, delete: gone }: Summary): string {
+  return `${create} added, ${update} changed, ${gone} removed`;
+}
+
 export function bridgePath(bridge: string): string {
   return `bridge ${bridge}`;
 }

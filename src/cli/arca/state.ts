@@ -1,0 +1,252 @@
+/** `arca state`: makes Open vSwitch and addresses of this host as a file says. Here stand arguments, questions, output and signals. */
+import { readFile } from 'node:fs/promises';
+import { createInterface } from 'node:readline/promises';
+import { text as readAll } from 'node:stream/consumers';
+import type { Command } from 'commander';
+import { ArcaError, ERROR_KINDS, errnoOf, toArcaError } from '../../errors.js';
+import { ovsPlaces } from '../../ovs/places.js';
+import { applyState, readPlan } from '../../state/apply.js';
+import { doneText, summaryOf, summaryText } from '../../state/changes.js';
+import { type DocumentProblem, documentProblemText, readStateDocument } from '../../state/document.js';
+import type { Plan, StateContext } from '../../state/plan.js';
+import { verifyState } from '../../state/verify.js';
+import { addHostVerb, type Output, openOutput, readHost } from './session.js';
+import { NO_CHANGES, renderDifferences, renderPlan } from './state-text.js';
+import { visible } from './text.js';
+
+interface StateOptions {
+  readonly timeout?: string;
+  readonly adopt?: true;
+}
+
+interface ApplyCommandOptions extends StateOptions {
+  readonly yes?: true;
+  readonly dryRun?: true;
+}
+
+/** A verb's file, read, and where it is to be. */
+interface Session extends Output {
+  readonly context: StateContext;
+  readonly timeoutMs: number;
+  readonly isStdin: boolean;
+  readonly warnings: readonly string[];
+}
+
+const EXAMPLES = `
+Examples:
+  arca state plan state.json               what would change; changes nothing
+  arca state apply state.json              shows it, asks, and does it: the database in one transaction
+  arca state apply state.json --yes        without asking, for scripts
+  arca state verify state.json             exit code 0: it is as the file says; 1: what differs
+  generate | arca state apply - --yes      the file on standard input
+
+What apply made carries external_ids:arca-owner=arca-state, and only that is changed or removed later. A bridge or port
+that was there before is refused without --adopt; br-int and the ports of relays are never touched.
+docs/state.md has a walk through it, docs/state-file.md the format of the file.`;
+
+const ADOPT = ['--adopt', 'take over bridges and ports of those names that somebody else made'] as const;
+const FILE = ['<file>', 'the state file (JSON); - is standard input'] as const;
+const STDIN = '-';
+
+export function addStateCommands(program: Command): void {
+  const state = program
+    .command('state')
+    .description('Bridges, ports, addresses and flows of this host, as a file says')
+    .addHelpText('after', EXAMPLES);
+  addHostVerb(state, 'plan', 'show what apply would change')
+    .argument(...FILE)
+    .option(...ADOPT)
+    .action(plan);
+  addHostVerb(state, 'apply', 'make it as the file says; the same again changes nothing')
+    .argument(...FILE)
+    .option(...ADOPT)
+    .option('--yes', 'do not ask')
+    .option('--dry-run', 'show what would change, and change nothing')
+    .action(apply);
+  addHostVerb(state, 'verify', 'compare with the file: exit code 0, or 1 with what differs')
+    .argument(...FILE)
+    .action(verify);
+}
+
+async function plan(file: string, options: StateOptions, command: Command): Promise<void> {
+  await withSession(file, options, command, async (session) => {
+    const planned = await readPlan(session.context, session);
+    showPlan(session, planned);
+  });
+}
+
+async function apply(file: string, options: ApplyCommandOptions, command: Command): Promise<void> {
+  if (options.dryRun) return plan(file, options, command);
+  await withSession(file, options, command, async (session) => {
+    const signals = watchSignals();
+    try {
+      const { context, timeoutMs, isJson } = session;
+      const done = await applyState({
+        ...{ context, timeoutMs, signal: signals.signal, mayReplan: options.yes === true },
+        confirm: async (planned) => {
+          if (!isJson) showPlan(session, planned);
+          if (options.yes !== true) await askForYes(session, planned, signals.signal);
+          signals.begin();
+        },
+      });
+      showDone(session, done);
+    } finally {
+      signals.stop();
+    }
+  });
+}
+
+async function verify(file: string, options: StateOptions, command: Command): Promise<void> {
+  await withSession(file, options, command, async (session) => {
+    const differences = await verifyState(session.context, session);
+    if (session.isJson) session.printJson({ matches: differences.length === 0, differences });
+    else if (differences.length === 0) session.print(['It is as the file says.']);
+    else session.print(renderDifferences(differences, session.style));
+    if (differences.length > 0) process.exitCode = 1;
+  });
+}
+
+function showPlan(session: Session, planned: Plan): void {
+  const { changes, troubles } = planned;
+  const warnings = [...session.warnings, ...troublesText(planned)];
+  if (session.isJson) session.printJson({ changes, summary: summaryOf(changes), warnings, troubles });
+  else session.print(renderPlan(changes, session.style));
+  if (!session.isJson) warn(troublesText(planned));
+}
+
+function showDone(session: Session, done: Plan): void {
+  const { changes, troubles } = done;
+  if (session.isJson) {
+    session.printJson({
+      changed: changes.length > 0,
+      changes,
+      summary: summaryOf(changes),
+      ...rest(session, troubles),
+    });
+    return;
+  }
+  if (changes.length > 0) session.print([`Applied: ${doneText(summaryOf(changes))}.`]);
+  else {
+    session.print([NO_CHANGES]);
+    warn(troublesText(done));
+  }
+}
+
+function rest({ warnings }: Session, troubles: Plan['troubles']): object {
+  return { warnings, troubles };
+}
+
+function troublesText({ troubles }: Plan): string[] {
+  return troubles.map(({ path, why }) => `${path}: ${why}`);
+}
+
+function warn(lines: readonly string[]): void {
+  for (const line of lines) console.error(`warning: ${visible(line)}`);
+}
+
+/** Only `yes` is one, as terraform has it. */
+async function askForYes({ isStdin, isJson }: Session, { changes }: Plan, signal: AbortSignal): Promise<void> {
+  const summary = summaryText(summaryOf(changes));
+  if (isStdin || isJson || process.stdin.isTTY !== true || process.stderr.isTTY !== true) {
+    throw new ArcaError('not-confirmed', `${summary}: nobody is there to be asked, so nothing was done; --yes does it`);
+  }
+  const dialog = createInterface({ input: process.stdin, output: process.stderr });
+  const interrupted = new AbortController();
+  dialog.once('SIGINT', () => interrupted.abort());
+  dialog.once('close', () => interrupted.abort());
+  try {
+    const answer = await dialog.question('Do it? Only yes is taken: ', {
+      signal: AbortSignal.any([signal, interrupted.signal]),
+    });
+    if (answer.trim() === 'yes') return;
+  } catch (error) {
+    if (!(error instanceof Error) || error.name !== 'AbortError') throw error;
+    process.stderr.write('\n');
+  } finally {
+    dialog.close();
+  }
+  throw new ArcaError('not-confirmed', 'nothing was done');
+}
+
+interface Signals {
+  readonly signal: AbortSignal;
+  /** From now on a signal ends nothing half way. */
+  begin(): void;
+  stop(): void;
+}
+
+/** The first signal ends it before anything is changed; from there on it is finished or taken back, unless a second comes. */
+function watchSignals(): Signals {
+  const controller = new AbortController();
+  let hasBegun = false;
+  const onSignal = (): void => {
+    if (controller.signal.aborted) {
+      console.error('arca: ended at once; what was under way may be there in part: arca state verify tells');
+      process.exit(ERROR_KINDS['forced-exit'].exitCode);
+    }
+    controller.abort();
+    if (hasBegun) console.error('arca: it is finished, or taken back, first; a second signal ends it at once');
+  };
+  process.on('SIGINT', onSignal).on('SIGTERM', onSignal);
+  return {
+    signal: controller.signal,
+    begin() {
+      hasBegun = true;
+    },
+    stop: () => void process.off('SIGINT', onSignal).off('SIGTERM', onSignal),
+  };
+}
+
+/** Reads the file, does the work, and tells errors as JSON where that was asked for. */
+async function withSession(
+  file: string,
+  options: StateOptions,
+  command: Command,
+  work: (session: Session) => Promise<void>,
+): Promise<void> {
+  const output = openOutput(command);
+  try {
+    await work(await openSession(file, options, command, output));
+  } catch (error) {
+    const { code, message, details } = toArcaError(error);
+    if (output.isJson) output.printJson({ error: { code, message, ...(details && { details }) } });
+    throw error;
+  }
+}
+
+async function openSession(file: string, options: StateOptions, command: Command, output: Output): Promise<Session> {
+  const { ovsSocketPath, timeoutMs } = readHost(command);
+  const { state, warnings } = await readDocument(file);
+  const { ovsdb } = state;
+  const texts = warnings.map(documentProblemText);
+  if (!output.isJson) warn(texts);
+  const places = ovsPlaces(ovsSocketPath ?? ovsdb.socketPath, process.env);
+  return {
+    ...output,
+    context: { state, places, adopt: options.adopt === true },
+    timeoutMs: options.timeout === undefined ? ovsdb.timeoutMs : timeoutMs,
+    isStdin: file === STDIN,
+    warnings: texts,
+  };
+}
+
+async function readDocument(file: string): Promise<ReturnType<typeof readStateDocument>> {
+  const name = file === STDIN ? 'standard input' : file;
+  const content = await (file === STDIN ? readAll(process.stdin) : readFile(file, 'utf8')).catch((cause: unknown) => {
+    const why = errnoOf(cause) === 'ENOENT' ? 'there is no such file' : toArcaError(cause).message;
+    throw new ArcaError('usage', `${name} can not be read: ${why}`, { cause });
+  });
+  try {
+    return readStateDocument(content, name);
+  } catch (error) {
+    const errors = error instanceof ArcaError ? error.details?.['errors'] : undefined;
+    if (!(error instanceof ArcaError) || !Array.isArray(errors)) throw error;
+    // A line for each mistake, which one line of an error can't have.
+    for (const problem of errors as DocumentProblem[]) console.error(visible(documentProblemText(problem)));
+    const count = errors.length === 1 ? 'one mistake' : `${errors.length} mistakes`;
+    throw new ArcaError('state-invalid', `${name} has ${count}; nothing was done`, {
+      cause: error,
+      details: error.details ?? {},
+    });
+  }
+}

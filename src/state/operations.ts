@@ -1,6 +1,6 @@
 /** From edits to ONE transaction (RFC 7047, section 5.2), with guards: whatever it was planned from still holds, or nothing is done. Pure. */
 import { BUMP_NEXT_CFG, OWNER_KEY } from '../ovs/port-commands.js';
-import type { Condition, Mutation, Operation, OperationResult } from '../ovsdb/client.js';
+import type { Condition, Mutation, Operation, OperationResult } from '../ovsdb/operations.js';
 import { type Atom, integer, map, set, uuid, uuidText, type Value } from '../ovsdb/values.js';
 import { STATE_OWNER } from './database.js';
 import type { BridgeRef, ColumnEdit, Edit, Made, NewBridge, NewPort, TableName } from './edits.js';
@@ -63,7 +63,9 @@ export function transactionOf(edits: readonly Edit[]): Transaction {
         changes.push(...updatesOf(edit.table, edit.uuid, edit.columns));
     }
   }
-  return { operations: [...guards, ...changes, ...BUMP_NEXT_CFG], guardCount: guards.length, inserts };
+  // On the disk before it is answered: what was said to be there survives a loss of power.
+  const operations: Operation[] = [...guards, ...changes, { op: 'commit', durable: true }, ...BUMP_NEXT_CFG];
+  return { operations, guardCount: guards.length, inserts };
 }
 
 export function readCommitted({ inserts }: Transaction, results: readonly OperationResult[]): Committed {

@@ -1,6 +1,6 @@
 /** Everything that stands between a state file and this host, read and planned; nothing here changes anything. */
 import { ArcaError } from '../errors.js';
-import type { OvsPlaces } from '../ovs/places.js';
+import { type OvsPlaces, ovsPlaces } from '../ovs/places.js';
 import type { OvsdbClient } from '../ovsdb/client.js';
 import { type CallOptions, deadlineOf } from '../ovsdb/json-rpc.js';
 import type { Change } from './changes.js';
@@ -16,6 +16,15 @@ export interface StateContext {
   readonly places: OvsPlaces;
   /** Bridges and ports of those names that nobody marked become ours. */
   readonly adopt: boolean;
+}
+
+/** `ovsSocketPath` comes before what the file says, and that before where ovs-vsctl looks. */
+export function stateContext(
+  state: DesiredState,
+  { ovsSocketPath, adopt }: { readonly ovsSocketPath: string | undefined; readonly adopt: boolean },
+  env: NodeJS.ProcessEnv,
+): StateContext {
+  return { state, places: ovsPlaces(ovsSocketPath ?? state.ovsdb.socketPath, env), adopt };
 }
 
 export interface Plan {

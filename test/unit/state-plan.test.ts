@@ -1,7 +1,7 @@
 /** Plans of a database and the transactions made of them, over a model of OVSDB: what comes, what goes, and what is never touched. */
 import fc from 'fast-check';
 import { describe, expect, it } from 'vitest';
-import { type Operation, OperationError } from '../../src/ovsdb/client.js';
+import { type Operation, OperationError } from '../../src/ovsdb/operations.js';
 import { map, set } from '../../src/ovsdb/values.js';
 import type { ActualDatabase } from '../../src/state/database.js';
 import { type Edit, inverseOf } from '../../src/state/edits.js';

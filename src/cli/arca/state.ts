@@ -4,11 +4,10 @@ import { createInterface } from 'node:readline/promises';
 import { text as readAll } from 'node:stream/consumers';
 import type { Command } from 'commander';
 import { ArcaError, ERROR_KINDS, errnoOf, toArcaError } from '../../errors.js';
-import { ovsPlaces } from '../../ovs/places.js';
 import { applyState, readPlan } from '../../state/apply.js';
 import { doneText, summaryOf, summaryText } from '../../state/changes.js';
 import { type DocumentProblem, documentProblemText, readStateDocument } from '../../state/document.js';
-import type { Plan, StateContext } from '../../state/plan.js';
+import { type Plan, type StateContext, stateContext } from '../../state/plan.js';
 import { verifyState } from '../../state/verify.js';
 import { addHostVerb, type Output, openOutput, readHost } from './session.js';
 import { NO_CHANGES, renderDifferences, renderPlan } from './state-text.js';
@@ -220,10 +219,9 @@ async function openSession(file: string, options: StateOptions, command: Command
   const { ovsdb } = state;
   const texts = warnings.map(documentProblemText);
   if (!output.isJson) warn(texts);
-  const places = ovsPlaces(ovsSocketPath ?? ovsdb.socketPath, process.env);
   return {
     ...output,
-    context: { state, places, adopt: options.adopt === true },
+    context: stateContext(state, { ovsSocketPath, adopt: options.adopt === true }, process.env),
     timeoutMs: options.timeout === undefined ? ovsdb.timeoutMs : timeoutMs,
     isStdin: file === STDIN,
     warnings: texts,

@@ -68,6 +68,7 @@ export function createOvsdbModel(): OvsdbModel {
 }
 
 function perform(tables: ReadonlyMap<string, Table>, operation: Operation, names: ReadonlyMap<string, string>): object {
+  if (operation.op === 'commit') return {};
   if (!('table' in operation)) return { error: 'not modelled' };
   const table = tables.get(operation.table) ?? new Map();
   if (operation.op === 'insert') {

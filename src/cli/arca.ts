@@ -8,6 +8,7 @@ import { addChassisCommands } from './arca/chassis.js';
 import { addCompletionCommands } from './arca/completion.js';
 import { addHealthCommands } from './arca/health.js';
 import { addNetworkCommands } from './arca/network.js';
+import { addPersistenceCommands } from './arca/persistence.js';
 import { addSandboxCommands } from './arca/sandbox.js';
 import { addSessionOptions } from './arca/session.js';
 import { addStateCommands } from './arca/state.js';
@@ -41,6 +42,7 @@ function buildProgram(version: string): Command {
   program.commandsGroup('The host:');
   addStateCommands(program);
   addChassisCommands(program);
+  addPersistenceCommands(program);
   addSandboxCommands(program);
   program.commandsGroup('The shell:');
   addCompletionCommands(program);

@@ -29,6 +29,8 @@ readonly PACKAGES_TO_TEST="
   clang-format         clang-format
   ethtool              ethtool
   systemd              systemd-analyze
+  udhcpc               udhcpc
+  udhcpd               udhcpd
 "
 
 readonly LEAST_NODE=20.17

@@ -38,12 +38,17 @@ export function checkNetwork(network: NetworkEntry, lineOf: (path: JsonPath) => 
   // Before the ports: a port may not have the name of a bridge that comes later.
   for (const [index, { name }] of entries.entries()) claimBridge(context, name, [...TOP, 'bridges', index, 'name']);
   const bridges = entries.map((entry, index) => checkBridge(context, entry, [...TOP, 'bridges', index]));
+  const madeByOvs = new Set(bridges.flatMap(internalNames));
   for (const [index, entry] of (network.interfaces ?? []).entries()) {
-    checkInterface(context, entry, [...TOP, 'interfaces', index]);
+    checkInterface(context, entry, [...TOP, 'interfaces', index], madeByOvs);
   }
   checkOverlaps(context);
   const links = [...context.links.values()].map(({ link }) => link);
   return { state: { bridges, links, ovsdb: ovsdbSettings(network.ovsdb) }, errors, warnings };
+}
+
+function internalNames({ name, ports }: DesiredBridge): string[] {
+  return [name, ...ports.filter(({ type }) => type === 'internal').map((port) => port.name)];
 }
 
 interface Context {
@@ -172,13 +177,14 @@ function checkCarrierTag(context: Context, { name, tag, trunks }: DesiredPort, v
   }
 }
 
-function checkInterface(context: Context, entry: InterfaceEntry, path: JsonPath): void {
+function checkInterface(context: Context, entry: InterfaceEntry, path: JsonPath, madeByOvs: ReadonlySet<string>): void {
   const { name, up = true, mtu } = entry;
   const namePath = [...path, 'name'];
   checkDeviceName(context, name, namePath);
   if (name === INTEGRATION_BRIDGE) context.error(namePath, `${name} belongs to the relays`);
-  if (!up && entry.dhcp === true)
-    context.error([...path, 'dhcp'], 'a device that is down gets no lease: leave dhcp or up out');
+  if (mtu !== undefined && madeByOvs.has(name)) {
+    context.error([...path, 'mtu'], `OVS gives ${name} the least MTU of the other ports of its bridge; leave it out`);
+  }
   addLink(context, { device: name, bridge: context.names.get(name)?.bridge, mtu, up }, entry, path);
 }
 
@@ -212,6 +218,9 @@ function addLink(
   }
   const kept =
     gives || before === undefined ? { addresses, dhcp } : { addresses: before.addresses, dhcp: before.link.dhcp };
+  if (kept.dhcp && !base.up) {
+    context.error([...path, 'up'], 'a device that is down gets no lease by dhcp: leave one of the two out');
+  }
   context.links.set(base.device, {
     link: { ...base, addresses: kept.addresses.map(({ address }) => address.text), dhcp: kept.dhcp },
     addresses: kept.addresses,

@@ -136,20 +136,20 @@ describe('what is made of a state file', () => {
     const network = {
       ...bridge({ ports: ['eth1'], internal_ports: ['in0'], address: '10.0.0.1/24' }),
       interfaces: [
-        { name: 'eth1', address: ['10.2.0.1/24', 'FD00:0::1/64'] },
-        { name: 'in0', mtu: 1400 },
+        { name: 'eth1', address: ['10.2.0.1/24', 'FD00:0::1/64'], mtu: 1400 },
+        { name: 'in0' },
         { name: 'eth2', up: false },
       ],
     };
     expect(read(network).state.links).toEqual([
-      { device: 'in0', bridge: 'vmbr0', addresses: ['10.0.0.1/24'], dhcp: false, up: true, mtu: 1400 },
+      { device: 'in0', bridge: 'vmbr0', addresses: ['10.0.0.1/24'], dhcp: false, up: true, mtu: undefined },
       {
         device: 'eth1',
         bridge: 'vmbr0',
         addresses: ['10.2.0.1/24', 'fd00::1/64'],
         dhcp: false,
         up: true,
-        mtu: undefined,
+        mtu: 1400,
       },
       { device: 'eth2', bridge: undefined, addresses: [], dhcp: false, up: false, mtu: undefined },
     ]);
@@ -368,7 +368,7 @@ describe('a mistake in what it means', () => {
     [
       'dhcp and down',
       { interfaces: [{ name: 'a', dhcp: true, up: false }] },
-      'interfaces[0].dhcp: a device that is down gets no lease: leave dhcp or up out',
+      'interfaces[0].up: a device that is down gets no lease by dhcp: leave one of the two out',
     ],
     [
       'an address twice',
@@ -394,6 +394,16 @@ describe('a mistake in what it means', () => {
       'a device in two places',
       { ...bridge({ address: '10.0.0.1/24' }), interfaces: [{ name: 'vmbr0', dhcp: true }] },
       'interfaces[0].name: vmbr0 gets its address in line 6 already; give it in one place',
+    ],
+    [
+      'the MTU of what OVS makes',
+      { ...bridge({ internal_ports: ['in0'] }), interfaces: [{ name: 'in0', mtu: 1400 }] },
+      'interfaces[0].mtu: OVS gives in0 the least MTU of the other ports of its bridge; leave it out',
+    ],
+    [
+      'dhcp and down, in two places',
+      { ...bridge({ dhcp: true }), interfaces: [{ name: 'vmbr0', up: false }] },
+      'interfaces[0].up: a device that is down gets no lease by dhcp: leave one of the two out',
     ],
     [
       'an interface twice',

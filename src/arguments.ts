@@ -8,6 +8,9 @@ import { ArcaError } from './errors.js';
 const LONGEST_SOCKET_PATH = 107;
 const MOST_TIMEOUT_SECONDS = 3600;
 
+/** For `--help`; src/ovsdb/remote.ts reads it. */
+export const REMOTES_FORM = 'unix:PATH, tcp:HOST:PORT or ssl:HOST:PORT; of a cluster several, with commas';
+
 export function readNumber(option: string, text: string, least: number, most: number): number {
   const number = /^\d{1,10}$/.test(text) ? Number(text) : Number.NaN;
   if (number >= least && number <= most) return number;

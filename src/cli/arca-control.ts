@@ -2,6 +2,7 @@
 /** `arca-control`: argv, exit code and signals of the control process. */
 import { fileURLToPath } from 'node:url';
 import { Command, Option } from 'commander';
+import { REMOTES_FORM } from '../arguments.js';
 import { type ControlApi, startControlApi } from '../control/api/server.js';
 import {
   type ControlArguments,
@@ -44,6 +45,8 @@ Examples:
   arca-control                                     on the machine's own OVS and OVN, listening on unix:/run/arca/control.sock
   arca-control --chassis host-1 --encap-ip 192.0.2.1
   arca-control --listen unix:/run/arca/control.sock --listen vsock:4900 --peer-cid 2
+  arca-control --nb ssl:db1:6641,ssl:db2:6641,ssl:db3:6641 --sb ssl:db1:6642,ssl:db2:6642,ssl:db3:6642 \\
+               -p key.pem -c cert.pem -C cacert.pem
   arca-control --run-dir /tmp/arca --ovs unix:/tmp/sandbox/db.sock --nb unix:/tmp/sandbox/ovnnb_db.sock \\
                --sb unix:/tmp/sandbox/ovnsb_db.sock
 
@@ -64,8 +67,11 @@ function buildCommand(version: string): Command {
     .option('--socket-group <name>', 'group that may open the Unix sockets, if there is one', 'arca')
     .optionsGroup('Open vSwitch and OVN:')
     .option('--ovs <unix:path>', 'OVS database (default: as ovs-vsctl)')
-    .option('--nb <remote>', 'OVN northbound database: unix:PATH or tcp:HOST:PORT (default: as ovn-nbctl)')
-    .option('--sb <remote>', 'OVN southbound database (default: as ovn-sbctl)')
+    .option('--nb <remotes>', `OVN northbound database: ${REMOTES_FORM} (default: as ovn-nbctl)`)
+    .option('--sb <remotes>', 'OVN southbound database (default: as ovn-sbctl)')
+    .option('-p, --private-key <file>', 'for ssl:, with the next two')
+    .option('-c, --certificate <file>', 'of the private key')
+    .option('-C, --ca-cert <file>', "of whoever signed the servers' certificates")
     .option('--bridge <name>', 'OVS bridge that containers are attached to', 'br-int')
     .option('--chassis <name>', 'register this host as a chassis, with --encap-ip')
     .option('--encap-ip <address>', 'address of this host that Geneve uses')

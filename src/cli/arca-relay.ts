@@ -1,6 +1,7 @@
 #!/usr/bin/env node
 /** `arca-relay`: argv, exit code and signals of one relay. */
 import { Command, Option } from 'commander';
+import { REMOTES_FORM } from '../arguments.js';
 import { type ArcaError, exitCodeLines, toArcaError } from '../errors.js';
 import { createLogger, LOG_FORMATS, LOG_LEVELS, type LogFormat, type Logger, type LogLevel } from '../log.js';
 import { beginLookUps, type LookUps } from '../relay/look-ups.js';
@@ -56,7 +57,10 @@ function buildCommand(version: string): Command {
     .option('--peer-dns <address>', 'DNS server; repeatable', list)
     .optionsGroup('Open vSwitch and OVN:')
     .option('--ovs <unix:path>', 'OVS database (default: as ovs-vsctl)')
-    .option('--nb <remote>', 'OVN northbound database: unix:PATH, tcp:HOST:PORT, ssl:... (default: as ovn-nbctl)')
+    .option('--nb <remotes>', `OVN northbound database: ${REMOTES_FORM} (default: as ovn-nbctl)`)
+    .option('-p, --private-key <file>', 'for ssl:, with the next two')
+    .option('-c, --certificate <file>', 'of the private key')
+    .option('-C, --ca-cert <file>', "of whoever signed the servers' certificates")
     .option('--timeout <seconds>', 'for the whole start', '10')
     .optionsGroup('Observing:')
     .option('--metrics <endpoint>', 'GET /metrics, /status and /events on unix:PATH or HOST:PORT')

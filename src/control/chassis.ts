@@ -211,10 +211,12 @@ function planWithController(
   return { action: isTold ? 'wait' : 'tell-controller' };
 }
 
-/** Whether a remote is one of those of a cluster. Debian's /var/run is /run. */
+/** Whether both name a server of the same cluster. Debian's /var/run is /run. */
 function isAmong(remote: string, remotes: string): boolean {
-  const plain = (text: string): string => text.replace(/^unix:\/var\/run\//, 'unix:/run/');
-  return remotes.split(',').map(plain).includes(plain(remote));
+  const plain = (text: string): string[] =>
+    text.split(',').map((server) => server.trim().replace(/^unix:\/var\/run\//, 'unix:/run/'));
+  const others = plain(remotes);
+  return plain(remote).some((server) => others.includes(server));
 }
 
 function conflict(message: string, details: Readonly<Record<string, unknown>>): ArcaError {

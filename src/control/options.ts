@@ -2,12 +2,12 @@
 import { resolve } from 'node:path';
 import { checkSocketPath, readBridge, readNumber, readUnixTarget, usage } from '../arguments.js';
 import type { Endpoint } from '../native.js';
-import type { RpcTarget } from '../ovsdb/json-rpc.js';
+import { readRemotes, readTlsFiles, type TlsArguments } from '../ovsdb/remote.js';
 import type { ChassisSpec } from './model.js';
 import type { ControlOptions } from './service.js';
 
 /** The command line as commander gives it. */
-export interface ControlArguments {
+export interface ControlArguments extends TlsArguments {
   readonly listen?: readonly string[];
   readonly peerCid?: readonly string[];
   readonly socketGroup: string;
@@ -52,6 +52,7 @@ export function readControlOptions(
   parseEndpoint: (text: string) => Endpoint,
 ): ReadControlOptions {
   const runDir = resolve(args.runDir);
+  const files = readTlsFiles(args);
   const endpoints = (args.listen ?? []).map((text) => readListen(text, parseEndpoint));
   const unix = endpoints.flatMap((endpoint) => (endpoint.transport === 'unix' ? [resolve(endpoint.path)] : []));
   const vsock = endpoints.flatMap((endpoint) => (endpoint.transport === 'vsock' ? [endpoint] : []));
@@ -70,8 +71,8 @@ export function readControlOptions(
     service: {
       runDir,
       ovsSocketPath: args.ovs === undefined ? undefined : readUnixTarget('--ovs', args.ovs),
-      northbound: readDatabase('--nb', args.nb ?? env['OVN_NB_DB'] ?? ovnSocket(env, 'ovnnb_db.sock')),
-      southbound: readDatabase('--sb', args.sb ?? env['OVN_SB_DB'] ?? ovnSocket(env, 'ovnsb_db.sock')),
+      northbound: readRemotes('--nb', args.nb ?? env['OVN_NB_DB'] ?? ovnSocket(env, 'ovnnb_db.sock'), files),
+      southbound: readRemotes('--sb', args.sb ?? env['OVN_SB_DB'] ?? ovnSocket(env, 'ovnsb_db.sock'), files),
       chassis: readChassis(args),
       vsockPorts,
       bridge: readBridge('--bridge', args.bridge),
@@ -101,14 +102,6 @@ function readPeerCids(texts: readonly string[], hasVsock: boolean): number[] {
 /** As ovn-nbctl(8) and ovn-sbctl(8) look for it. */
 function ovnSocket(env: NodeJS.ProcessEnv, name: string): string {
   return `unix:${env['OVN_RUNDIR'] || DEFAULT_OVN_RUN_DIR}/${name}`;
-}
-
-function readDatabase(option: string, text: string): RpcTarget {
-  if (text.startsWith('unix:')) return { transport: 'unix', path: readUnixTarget(option, text) };
-  const match = /^tcp:(?:\[([0-9A-Fa-f:.]+)\]|([^:[\],]+)):(\d+)$/.exec(text);
-  const host = match?.[1] ?? match?.[2];
-  if (host === undefined) throw usage(`${option}: '${text}' is not unix:PATH or tcp:HOST:PORT`);
-  return { transport: 'tcp', host, port: readNumber(option, match?.[3] ?? '', 1, 65535) };
 }
 
 function readChassis({ chassis, encapIp }: ControlArguments): ChassisSpec | undefined {

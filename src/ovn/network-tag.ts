@@ -3,6 +3,7 @@
  */
 import { ArcaError } from '../errors.js';
 import { CommandError, run } from '../exec.js';
+import type { TlsFiles } from '../ovsdb/remote.js';
 
 export const FIRST_TAG = 1;
 /** 4095 is reserved by IEEE 802.1Q; OVS would take it. */
@@ -16,6 +17,8 @@ export interface TagLookUp {
   readonly network: string;
   /** `unix:PATH`, `tcp:...` or `ssl:...`, also several with commas; by default what ovn-nbctl takes. */
   readonly nb?: string | undefined;
+  /** For `ssl:`. */
+  readonly tls?: TlsFiles | undefined;
   readonly timeoutMs: number;
   readonly signal?: AbortSignal | undefined;
 }
@@ -24,7 +27,7 @@ export interface TagLookUp {
 export async function lookUpTag(lookUp: TagLookUp): Promise<number> {
   const { network, nb, timeoutMs, signal } = lookUp;
   try {
-    const { stdout } = await run('ovn-nbctl', tagArguments(network, nb, timeoutMs), { timeoutMs, signal });
+    const { stdout } = await run('ovn-nbctl', tagArguments(lookUp), { timeoutMs, signal });
     return readTag(network, stdout, nb);
   } catch (error) {
     throw error instanceof CommandError ? lookUpFailure(error, lookUp) : error;
@@ -32,9 +35,12 @@ export async function lookUpTag(lookUp: TagLookUp): Promise<number> {
 }
 
 /** Pure. The name is quoted: bare, `a,b` would be two values, and `[x]` a set (seen with ovn-nbctl 23.03). */
-export function tagArguments(network: string, nb: string | undefined, timeoutMs: number): readonly string[] {
+export function tagArguments({ network, nb, tls, timeoutMs }: TagLookUp): readonly string[] {
   return [
     ...(nb === undefined ? [] : [`--db=${nb}`]),
+    ...(tls === undefined
+      ? []
+      : [`--private-key=${tls.privateKey}`, `--certificate=${tls.certificate}`, `--ca-cert=${tls.caCertificate}`]),
     // A backstop for the case that nobody is left to end it; ours is the deadline that counts.
     `--timeout=${Math.ceil(timeoutMs / 1000) + 1}`,
     '--format=json',

@@ -64,7 +64,9 @@ export function openSouthbound(target: RpcTarget): Southbound {
     use: (client: OvsdbClient, left: () => CallOptions) => Promise<T>,
   ): Promise<T> {
     try {
-      return await withOvsdb(target, call, use);
+      // A server that is cut off from its cluster would answer from what it had then.
+      const leaderOf = target.transport === 'cluster' ? DATABASE : undefined;
+      return await withOvsdb(target, { ...call, leaderOf }, use);
     } catch (error) {
       throw ovnFailure(error, 'southbound', target, doing);
     }

@@ -38,17 +38,17 @@ export interface Warning {
 
 type LookUpOptions = Pick<
   RelayOptions,
-  'network' | 'vlan' | 'nb' | 'bridge' | 'tap' | 'attach' | 'ovsSocketPath' | 'timeoutMs'
+  'network' | 'vlan' | 'nb' | 'tls' | 'bridge' | 'tap' | 'attach' | 'ovsSocketPath' | 'timeoutMs'
 >;
 
 /** Begins to ask OVN and OVS, both at the same time, and changes nothing. */
 export function beginLookUps(options: LookUpOptions, env: NodeJS.ProcessEnv, signal: AbortSignal): LookUps {
-  const { network, vlan, nb, bridge, tap, attach, timeoutMs } = options;
+  const { network, vlan, nb, tls, bridge, tap, attach, timeoutMs } = options;
   const cancelled = new AbortController();
   const call = { timeoutMs, signal: AbortSignal.any([signal, cancelled.signal]) };
   const places = ovsPlaces(options.ovsSocketPath, env);
   const lookUps: LookUps = {
-    tag: vlan === undefined ? lookUpTag({ network: network ?? '', nb, ...call }) : Promise.resolve(vlan),
+    tag: vlan === undefined ? lookUpTag({ network: network ?? '', nb, tls, ...call }) : Promise.resolve(vlan),
     bridge: lookAtBridge({ places, bridge, tap, attach, onChange: () => lookUps.onChange(), ...call }),
     deadline: performance.now() + timeoutMs,
     onChange() {},

@@ -16,6 +16,7 @@ import { ArcaError } from '../errors.js';
 import type { HttpEndpoint } from '../http-listen.js';
 import type { Endpoint, InterfaceConfig } from '../native.js';
 import { FIRST_TAG, LAST_TAG, parseTag } from '../ovn/network-tag.js';
+import { readRemotes, readTlsFiles, type TlsArguments, type TlsFiles, targetText } from '../ovsdb/remote.js';
 import type { OffloadMode } from './offloads.js';
 
 export type AttachMode = 'vlan' | 'auto' | 'ovn';
@@ -43,6 +44,8 @@ export interface RelayOptions {
   readonly ovsSocketPath: string | undefined;
   /** For ovn-nbctl's `--db`. */
   readonly nb: string | undefined;
+  /** For its `--private-key`, `--certificate` and `--ca-cert`. */
+  readonly tls?: TlsFiles | undefined;
   /** For the whole start. */
   readonly timeoutMs: number;
   /** Where metrics and status are served. */
@@ -52,7 +55,7 @@ export interface RelayOptions {
 }
 
 /** The command line as commander gives it: text, lists for what may be repeated, nothing for what was not given. */
-export interface RelayArguments {
+export interface RelayArguments extends TlsArguments {
   readonly port?: string;
   readonly listen?: string;
   readonly connect?: string;
@@ -98,6 +101,7 @@ export function readRelayOptions(args: RelayArguments, parseEndpoint: (text: str
     throw usage('give --network NAME, whose VLAN tag is looked up in OVN, or --vlan TAG');
   }
   const mtu = readNumber('--mtu', args.mtu, LEAST_MTU, MOST_MTU);
+  const tls = readTlsFiles(args);
   return {
     role,
     endpoint,
@@ -113,7 +117,8 @@ export function readRelayOptions(args: RelayArguments, parseEndpoint: (text: str
     offload: readChoice('--offload', args.offload, ['auto', 'off', 'uso']),
     busyPollUs: readNumber('--busy-poll', args.busyPoll, 0, MOST_BUSY_POLL_US),
     ovsSocketPath: args.ovs === undefined ? undefined : readUnixTarget('--ovs', args.ovs),
-    nb: args.nb === undefined ? undefined : readNorthbound(args.nb),
+    nb: args.nb === undefined ? undefined : targetText(readRemotes('--nb', args.nb, tls)),
+    tls,
     timeoutMs: readTimeout('--timeout', args.timeout),
     metrics: args.metrics === undefined ? undefined : readHttpEndpoint('--metrics', args.metrics),
     interfaceConfig: readInterfaceConfig(args, mtu),
@@ -222,16 +227,6 @@ function readPeerCids(texts: readonly string[], role: RelayOptions['role'], endp
     throw usage('--peer-cid is for listening on vsock; the peers of a Unix socket have no CID');
   }
   return texts.map((text) => readNumber('--peer-cid', text, 0, VSOCK_CID_ANY - 1));
-}
-
-/** Several with commas are the servers of a cluster (ovn-nbctl(8)). */
-function readNorthbound(text: string): string {
-  for (const remote of text.split(',')) {
-    if (!/^(unix:.+|(tcp|ssl):.+:\d+)$/.test(remote)) {
-      throw usage(`--nb: '${remote}' is not unix:PATH, tcp:HOST:PORT or ssl:HOST:PORT`);
-    }
-  }
-  return text;
 }
 
 /** `unix:PATH`, `HOST:PORT` or `[IPv6]:PORT`. */

@@ -1,9 +1,13 @@
 /** How a database is reached and kept: TCP, TLS, restarts of its server, and the servers of a RAFT cluster. */
 import { join } from 'node:path';
 import { afterAll, afterEach, beforeAll, describe, expect, it } from 'vitest';
+import { createClient } from '../../src/control/client.js';
+import { lookUpTag } from '../../src/ovn/network-tag.js';
 import { connectOvsdb, type Operation } from '../../src/ovsdb/client.js';
 import { type OvsdbLink, openOvsdbLink } from '../../src/ovsdb/link.js';
 import { type RpcTarget, readRemotes, type TlsFiles, targetText } from '../../src/ovsdb/remote.js';
+import { startInBackground } from '../support/background.js';
+import { CONTROL_PROGRAM } from '../support/control.js';
 import {
   NORTHBOUND_SCHEMA,
   OVS_SCHEMA,
@@ -60,6 +64,7 @@ describe('TCP', () => {
 describe('TLS', () => {
   let server: OvsdbServer;
   let ours: TlsFiles;
+  let theirs: TlsFiles;
   let strangers: TlsFiles;
 
   /** A key with a certificate that the CA of that name has signed; the CA is made when it is not there. */
@@ -98,7 +103,7 @@ describe('TLS', () => {
   beforeAll(async () => {
     await issue('ca', 'ca');
     await issue('other-ca', 'other-ca');
-    const theirs = await issue('ca', 'server');
+    theirs = await issue('ca', 'server');
     ours = await issue('ca', 'client');
     strangers = await issue('other-ca', 'stranger');
     const file = await servers.createDatabase('tls.db', OVS_SCHEMA);
@@ -137,6 +142,41 @@ describe('TLS', () => {
       failure: 'unreachable',
     });
   });
+
+  it('carries arca-control to a cluster, whose leader may go, and a relay to its tag', async () => {
+    const remote = ['--remote=pssl:0:127.0.0.1', ...optionsOf(theirs)];
+    const cluster = await servers.startCluster(NORTHBOUND, NORTHBOUND_SCHEMA, ...remote);
+    const ports = await Promise.all(cluster.map((member) => member.port()));
+    const nb = ports.map((port) => `ssl:127.0.0.1:${port}`).join(',');
+    await servers.tool('ovn-nbctl', `--db=${nb}`, ...optionsOf(ours), 'init');
+    const path = join(servers.folder, 'control.sock');
+    const control = startInBackground('node', [
+      ...[CONTROL_PROGRAM, '--run-dir', join(servers.folder, 'control'), '--listen', `unix:${path}`],
+      ...['--nb', nb, '--sb', nb, ...optionsOf(ours), '--ovs', `unix:${join(servers.folder, 'no-ovs.sock')}`],
+    ]);
+    try {
+      const client = createClient({ path, timeoutMs: scaled(10_000) });
+      const made = async (name: string): Promise<number | null> =>
+        eventually(
+          () => `network ${name}: ${control.stderr.all.slice(-5).join('\n')}`,
+          () =>
+            client.createNetwork({ name }).then(
+              ({ value }) => value.vlan,
+              () => undefined,
+            ),
+          20_000,
+        );
+      const vlan = await made('net-a');
+      expect(await lookUpTag({ network: 'net-a', nb, tls: ours, timeoutMs: scaled(10_000) })).toBe(vlan);
+      for (const member of cluster) {
+        if (/^Role: leader$/m.test(await member.control('cluster/status', NORTHBOUND))) member.kill('SIGKILL');
+      }
+      await made('net-b');
+      expect((await client.listNetworks()).map(({ name }) => name).sort()).toEqual(['net-a', 'net-b']);
+    } finally {
+      await control.destroy();
+    }
+  }, 90_000);
 
   it('ends at its deadline with a server that does not speak TLS', async () => {
     const file = await servers.createDatabase('plain.db', OVS_SCHEMA);

@@ -31,7 +31,7 @@ export interface OvsdbServers {
   /** `args`: more remotes, keys. It is started. */
   serve(files: readonly string[], ...args: string[]): Promise<OvsdbServer>;
   /** Three servers of one database, all started. */
-  startCluster(database: string, schema: string): Promise<readonly OvsdbServer[]>;
+  startCluster(database: string, schema: string, ...args: string[]): Promise<readonly OvsdbServer[]>;
   /** What the program printed. Its deadline is a test's. */
   tool(command: string, ...args: string[]): Promise<string>;
   /** Ends all of them, and the folder goes. */
@@ -96,14 +96,15 @@ export function ovsdbServers(): OvsdbServers {
       return path;
     },
 
-    async startCluster(database, schema) {
-      const raft = (index: number): string => `unix:${join(folder, `${index}.raft`)}`;
+    async startCluster(database, schema, ...args) {
+      const first = count;
+      const raft = (index: number): string => `unix:${join(folder, `${first + index}.raft`)}`;
       const cluster: OvsdbServer[] = [];
       for (let index = 0; index < CLUSTER_SIZE; index++) {
-        const file = join(folder, `cluster-${index}.db`);
+        const file = join(folder, `cluster-${first + index}.db`);
         if (index === 0) await tool('ovsdb-tool', 'create-cluster', file, schema, raft(0));
         else await tool('ovsdb-tool', 'join-cluster', file, database, raft(index), raft(0));
-        cluster.push(await serve([file]));
+        cluster.push(await serve([file], ...args));
       }
       for (const { remote } of cluster) {
         await tool(

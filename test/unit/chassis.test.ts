@@ -55,6 +55,7 @@ describe('planChassis', () => {
     ],
     ['running at another database', [], { ...told, remote: 'tcp:10.0.0.5:6642' }, true, 'chassis-conflict'],
     ['running at a cluster', [], { ...told, remote: `tcp:10.0.0.5:6642,${REMOTE}` }, true, 'wait'],
+    ['running at one of our cluster', [], { ...told, remote: `${REMOTE}, tcp:10.0.0.6:6642` }, true, 'wait'],
     ['running, the other name of /run', [], { ...told, remote: 'unix:/var/run/ovn/ovnsb_db.sock' }, true, 'wait'],
   ];
   it.each(cases)('%s', (_name, existing, settings, isRunning, expected) => {

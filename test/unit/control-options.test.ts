@@ -44,6 +44,20 @@ describe('readControlOptions', () => {
     });
   });
 
+  it('takes clusters, with keys for TLS', () => {
+    const keys = { privateKey: '/k', certificate: '/c', caCert: '/ca' };
+    expect(read({ nb: 'ssl:a:6641,tcp:b:6641', sb: 'ssl:[::1]:6642', ...keys }).service).toMatchObject({
+      northbound: {
+        transport: 'cluster',
+        servers: [
+          { transport: 'ssl', host: 'a' },
+          { transport: 'tcp', host: 'b' },
+        ],
+      },
+      southbound: { transport: 'ssl', host: '::1', port: 6642, files: { caCertificate: '/ca' } },
+    });
+  });
+
   it('listens on several, and always on a Unix socket', () => {
     expect(read({ listen: ['unix:/a', 'unix:/a', 'unix:/b'] }).paths).toEqual(['/a', '/b']);
     const vsock = read({ listen: ['vsock:4900'], peerCid: ['2', '3'], runDir: '/tmp/x' });
@@ -68,7 +82,8 @@ describe('readControlOptions', () => {
     ['--run-dir', { runDir: `/${'x'.repeat(120)}` }],
     ['--ovs', { ovs: '/db.sock' }],
     ['--nb', { nb: 'ssl:db:1' }],
-    ['--nb', { nb: 'unix:/a,unix:/b'.replace('unix:/a', 'tcp:a:1') }],
+    ['--nb', { nb: 'tcp:a:1,' }],
+    ['--ca-cert', { privateKey: '/k', certificate: '/c' }],
     ['--sb', { sb: 'tcp:db:0' }],
     ['--bridge', { bridge: '-x' }],
     ['--chassis', { chassis: 'host-1' }],

@@ -17,7 +17,7 @@ function failureOf(read: () => unknown): ArcaError {
 
 describe('tagArguments', () => {
   it('asks for one switch, by its name', () => {
-    expect(tagArguments('net-a', 'unix:/run/nb.sock', 1500)).toEqual([
+    expect(tagArguments({ network: 'net-a', nb: 'unix:/run/nb.sock', timeoutMs: 1500 })).toEqual([
       '--db=unix:/run/nb.sock',
       '--timeout=3',
       '--format=json',
@@ -28,8 +28,17 @@ describe('tagArguments', () => {
     ]);
   });
 
+  it('hands on the keys for TLS', () => {
+    const tls = { privateKey: '/k', certificate: '/c', caCertificate: '/ca' };
+    expect(tagArguments({ network: 'net-a', nb: 'ssl:h:6641', tls, timeoutMs: 1000 })).toEqual(
+      expect.arrayContaining(['--db=ssl:h:6641', '--private-key=/k', '--certificate=/c', '--ca-cert=/ca']),
+    );
+  });
+
   it('leaves the database to ovn-nbctl', () => {
-    expect(tagArguments('net-a', undefined, 1000).some((argument) => argument.startsWith('--db'))).toBe(false);
+    expect(tagArguments({ network: 'net-a', timeoutMs: 1000 }).some((argument) => argument.startsWith('--db'))).toBe(
+      false,
+    );
   });
 
   it.each([
@@ -42,7 +51,7 @@ describe('tagArguments', () => {
     ['true', 'name="true"'],
     ['ü', 'name="ü"'],
   ])('quotes %s, so that it means itself', (name, argument) => {
-    expect(tagArguments(name, undefined, 1000).at(-1)).toBe(argument);
+    expect(tagArguments({ network: name, timeoutMs: 1000 }).at(-1)).toBe(argument);
   });
 });
 

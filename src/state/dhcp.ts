@@ -57,29 +57,32 @@ const CLIENTS: readonly DhcpClient[] = [
 /** How long a client may take to give its lease back before it is killed. */
 const STOP_GRACE_MS = 2_000;
 
-/** Devices on which a client of ours runs. */
-export async function devicesWithDhcp({ runDir }: DhcpPlace): Promise<ReadonlySet<string>> {
+/** Clients of ours that run: the address of the lease by device; nothing: it has none, or none any more. */
+export async function readDhcpClients({ runDir }: DhcpPlace): Promise<ReadonlyMap<string, string | undefined>> {
   const names = await readdir(runDir).catch((error: unknown) => {
     if (errnoOf(error) === 'ENOENT') return [];
     throw error;
   });
-  const found = new Set<string>();
+  const clients = new Map<string, string | undefined>();
   for (const name of names) {
     const [, device] = /^dhcp-(.+)\.pid$/.exec(name) ?? [];
-    if (device !== undefined && (await findClient(device, filesOf(runDir, device))) !== undefined) found.add(device);
+    if (device === undefined) continue;
+    const files = filesOf(runDir, device);
+    if ((await findClient(device, files)) !== undefined) clients.set(device, await readLease(files));
   }
-  return found;
+  return clients;
 }
 
 /**
- * Resolves when there is a lease, at once when a client of ours runs already. Rejects with `command-missing` when no client
- * is installed, and with `command-failed` or `timed-out` when there was no lease; then no client is left.
+ * Resolves when there is a lease. A client that runs already is ended before: it is one without a lease, or on a device
+ * that was made again meanwhile. Rejects with `command-missing` when no client is installed, and with `command-failed` or
+ * `timed-out` when there was no lease; then no client is left.
  */
-export async function startDhcp(device: string, { runDir }: DhcpPlace, call: CallOptions): Promise<void> {
+export async function startDhcp(device: string, place: DhcpPlace, call: CallOptions): Promise<void> {
   const left = deadlineOf(call);
-  const files = filesOf(runDir, device);
-  if ((await findClient(device, files)) !== undefined) return;
-  await mkdir(runDir, { recursive: true, mode: 0o755 });
+  const files = filesOf(place.runDir, device);
+  await stopDhcp(device, place, left());
+  await mkdir(place.runDir, { recursive: true, mode: 0o755 });
   for (const { command, args } of CLIENTS) {
     const env = { ...process.env, [EVENT_VARIABLE]: files.address };
     try {
@@ -88,7 +91,8 @@ export async function startDhcp(device: string, { runDir }: DhcpPlace, call: Cal
     } catch (cause) {
       if (!(cause instanceof CommandError)) throw cause;
       if (cause.failure === 'not-found') continue;
-      await removeFiles(files);
+      // It may have gone into the background in its last moment.
+      await stopDhcp(device, place, { timeoutMs: 2 * STOP_GRACE_MS });
       const isTime = cause.failure === 'timed-out' || cause.failure === 'aborted';
       const said = cause.output.stderr.trim().split('\n').at(-1) || cause.message;
       throw new ArcaError(
@@ -98,13 +102,14 @@ export async function startDhcp(device: string, { runDir }: DhcpPlace, call: Cal
       );
     }
   }
+  const packages = CLIENTS.map(({ debianPackage }) => debianPackage).join(' or ');
   throw new ArcaError(
     'command-missing',
-    `dhcp on ${device} wants a DHCP client, and none is installed (Debian: ${CLIENTS.map(({ debianPackage }) => debianPackage).join(' or ')})`,
+    `dhcp on ${device} wants a DHCP client, and none is installed (Debian: ${packages})`,
   );
 }
 
-/** Resolves when the client is gone, and with it the address of its lease. */
+/** Resolves when the client is gone, and with it the address of its lease; at once when there is neither. */
 export async function stopDhcp(device: string, { runDir }: DhcpPlace, call: CallOptions): Promise<void> {
   const left = deadlineOf(call);
   const files = filesOf(runDir, device);
@@ -124,8 +129,8 @@ export async function stopDhcp(device: string, { runDir }: DhcpPlace, call: Call
 
 /** What a client that was killed has left. */
 async function removeLease(device: string, files: DhcpFiles, call: CallOptions): Promise<void> {
-  const address = (await readText(files.address))?.trim();
-  if (address === undefined || address === '') return;
+  const address = await readLease(files);
+  if (address === undefined) return;
   try {
     await run('ip', ['address', 'del', address, 'dev', device], call);
   } catch (cause) {
@@ -152,6 +157,10 @@ async function findClient(device: string, files: DhcpFiles): Promise<ProcessInfo
     found.args.includes(device) &&
     found.args.includes(files.pid);
   return isClient ? found : undefined;
+}
+
+async function readLease({ address }: DhcpFiles): Promise<string | undefined> {
+  return (await readText(address))?.trim() || undefined;
 }
 
 async function removeFiles({ pid, address, leases }: DhcpFiles): Promise<void> {

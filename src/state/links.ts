@@ -6,7 +6,7 @@ import { ArcaError } from '../errors.js';
 import { CommandError, run } from '../exec.js';
 import { type CallOptions, deadlineOf } from '../ovsdb/json-rpc.js';
 import { readAddress } from './addresses.js';
-import { type DhcpPlace, devicesWithDhcp, startDhcp, stopDhcp } from './dhcp.js';
+import { type DhcpPlace, readDhcpClients, startDhcp, stopDhcp } from './dhcp.js';
 import type { DesiredLink } from './model.js';
 
 /** `external_ids` of a Bridge row (of the Open_vSwitch row for devices of no bridge): what we set on its devices. */
@@ -26,8 +26,8 @@ export interface ActualLink {
 export interface ActualLinks {
   /** All devices of the namespace. */
   readonly links: ReadonlyMap<string, ActualLink>;
-  /** Devices on which a DHCP client of ours runs. */
-  readonly dhcp: ReadonlySet<string>;
+  /** Devices on which a DHCP client of ours runs, with the address of the lease. */
+  readonly dhcp: ReadonlyMap<string, string | undefined>;
 }
 
 export type LinkStep =
@@ -54,14 +54,14 @@ export async function readLinks(place: DhcpPlace, call: CallOptions): Promise<Ac
   const left = deadlineOf(call);
   const text = await ip(['-json', 'address', 'show'], 'read the network devices', left());
   const links = readAddressShow(text).map((link) => [link.device, link] as const);
-  return { links: new Map(links), dhcp: await devicesWithDhcp(place) };
+  return { links: new Map(links), dhcp: await readDhcpClients(place) };
 }
 
 /** Pure. */
 export function planLinks(desired: readonly DesiredLink[], actual: ActualLinks, remembered: Remembered): LinkPlan {
   const wanted = new Map(desired.map((link) => [link.device, link]));
   const steps: LinkStep[] = [];
-  for (const device of actual.dhcp) {
+  for (const device of actual.dhcp.keys()) {
     if (wanted.get(device)?.dhcp !== true) steps.push({ kind: 'stop-dhcp', device });
   }
   const remember = new Map<string, readonly string[]>();
@@ -92,7 +92,9 @@ function stepsOf({ device, up, mtu, addresses, dhcp }: DesiredLink, actual: Actu
   for (const address of addresses) {
     if (!is?.addresses.includes(address)) steps.push({ kind: 'add-address', device, address });
   }
-  if (dhcp && !actual.dhcp.has(device)) steps.push({ kind: 'start-dhcp', device });
+  // A lease that is not on the device: it has run out, or OVS made the device again. The client is started anew.
+  const lease = actual.dhcp.get(device);
+  if (dhcp && (lease === undefined || !is?.addresses.includes(lease))) steps.push({ kind: 'start-dhcp', device });
   return steps;
 }
 

@@ -10,6 +10,7 @@ import {
   isEmptyFlowPlan,
   readOwnFlows,
 } from '../../src/state/flows.js';
+import { warnOfFlows } from '../../src/state/flows-warnings.js';
 import type { DesiredFlow } from '../../src/state/model.js';
 import { type TestSandbox, useSandbox } from '../support/sandbox.js';
 import { scaled } from '../support/time.js';
@@ -130,6 +131,24 @@ describe('the flows of a state file', () => {
     expect(plan.add.map(flowText)).toEqual(['priority=1 actions=drop']);
     await apply('priority=1,actions=drop');
     expect(await own()).toEqual(['priority=1 actions=drop']);
+  });
+
+  it('of the origin document kill ARP and DHCP; those of our warning mend it', async () => {
+    const sandbox = box.current;
+    const { apply, bridge } = await addBridge(sandbox);
+    const trace = async (frame: string): Promise<string | undefined> => {
+      const flow = `in_port=17,dl_src=02:00:00:00:00:01,dl_dst=ff:ff:ff:ff:ff:ff,${frame}`;
+      const { stdout } = await sandbox.exec('ovs-appctl', ['ofproto/trace', bridge, flow]);
+      return /Datapath actions: (.*)/.exec(stdout)?.[1];
+    };
+    const frames = ['arp,arp_op=1', 'udp,nw_dst=255.255.255.255,udp_src=68,udp_dst=67'];
+    const rules = ['priority=100,dl_dst=ff:ff:ff:ff:ff:ff,actions=drop', 'priority=50,actions=normal'];
+    await apply(...rules);
+    for (const frame of frames) expect(await trace(frame), frame).toBe('drop');
+    const [warning] = warnOfFlows(flowsOf(...rules));
+    const mending = [...(warning?.message ?? '').matchAll(/"(.+?)"/g)].map(([, rule = '']) => rule);
+    await apply(...rules, ...mending);
+    for (const frame of frames) expect(await trace(frame), frame).toMatch(/^\d+(,\d+)*$/);
   });
 
   it('can not be read of a bridge that is not there', async () => {

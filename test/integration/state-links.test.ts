@@ -206,7 +206,7 @@ describe.skipIf(!hasDhcp)('dhcp (needs udhcpc and udhcpd; scripts/setup installs
     expect(readFileSync('/etc/resolv.conf', 'utf8')).toBe(resolver);
   });
 
-  it('starts a client again that was killed, and stops one that hangs', async () => {
+  it('starts a client again that was killed or has lost its lease, and stops one that hangs', async () => {
     const sandbox = box.current;
     await startServer(sandbox);
     const device = await addDevice(sandbox);
@@ -219,6 +219,12 @@ describe.skipIf(!hasDhcp)('dhcp (needs udhcpc and udhcpd; scripts/setup installs
     const again = await bring(sandbox, { desired });
     expect(again.steps).toEqual([{ kind: 'start-dhcp', device }]);
     expect(await addresses(sandbox, device)).toEqual(['10.9.0.50/24']);
+
+    await ip(sandbox, 'address', 'del', '10.9.0.50/24', 'dev', device);
+    const mended = await bring(sandbox, { desired });
+    expect([mended.steps, mended.left]).toEqual([[{ kind: 'start-dhcp', device }], []]);
+    expect(await addresses(sandbox, device)).toEqual(['10.9.0.50/24']);
+    expect(await clients(sandbox, device)).toHaveLength(1);
 
     const [hanging] = await clients(sandbox, device);
     if (hanging === undefined) throw new Error('no client');

@@ -83,6 +83,14 @@ describe('the example of the origin document', () => {
   });
 });
 
+it('the example of docs/state-file.md is accepted', () => {
+  const page = readFileSync(new URL('../../docs/state-file.md', import.meta.url), 'utf8');
+  const [, example = ''] = /```json\n(.*?)```/s.exec(page) ?? [];
+  const { state, warnings } = readStateDocument(example, 'state.json');
+  expect(warnings).toEqual([]);
+  expect(state.links.map(({ device }) => device)).toEqual(['vmbr0-if', 'eth0', 'eth1']);
+});
+
 describe('what is made of a state file', () => {
   it('has defaults for all that is left out', () => {
     expect(read({}).state).toEqual({

@@ -16,12 +16,12 @@ const desired = (device: string, more: Partial<DesiredLink> = {}): DesiredLink =
   ...more,
 });
 
-/** Devices that are up, with their addresses. */
-function actual(addresses: Record<string, readonly string[]>, dhcp: readonly string[] = []): ActualLinks {
+/** Devices that are up, with their addresses; leases of the DHCP clients that run. */
+function actual(addresses: Record<string, readonly string[]>, dhcp: Record<string, string> = {}): ActualLinks {
   const links = Object.entries(addresses).map(
     ([device, list]) => [device, { device, isUp: true, mtu: 1500, addresses: list }] as const,
   );
-  return { links: new Map(links), dhcp: new Set(dhcp) };
+  return { links: new Map(links), dhcp: new Map(Object.entries(dhcp)) };
 }
 
 const short = (steps: readonly LinkStep[]): string[] => steps.map((step) => Object.values(step).join(' '));
@@ -43,10 +43,14 @@ describe('planLinks', () => {
   });
 
   it('does nothing where all is as it should be', () => {
-    const link = desired('in0', { addresses: ['10.0.0.1/24'], dhcp: true, mtu: 1500 });
-    const plan = planLinks([link], actual({ in0: ['10.0.0.1/24'] }, ['in0']), new Map([['in0', ['10.0.0.1/24']]]));
+    const link = desired('in0', { addresses: ['fd00::1/64'], dhcp: true, mtu: 1500 });
+    const plan = planLinks(
+      [link],
+      actual({ in0: ['fd00::1/64', '10.0.0.9/24'] }, { in0: '10.0.0.9/24' }),
+      new Map([['in0', ['fd00::1/64']]]),
+    );
     expect(plan.steps).toEqual([]);
-    expect(encodeRemembered(plan.remember)).toBe('in0=10.0.0.1/24');
+    expect(encodeRemembered(plan.remember)).toBe('in0=fd00::1/64');
   });
 
   it('removes only what it set, before it adds', () => {
@@ -71,10 +75,15 @@ describe('planLinks', () => {
   });
 
   it('cleans a device that is not named any more, and stops its DHCP client', () => {
-    const is = actual({ in0: ['10.0.0.1/24', '10.0.0.9/24'], eth0: ['192.0.2.1/24'] }, ['eth0']);
+    const is = actual({ in0: ['10.0.0.1/24', '10.0.0.9/24'], eth0: ['192.0.2.1/24'] }, { eth0: '192.0.2.1/24' });
     const plan = planLinks([], is, new Map([['in0', ['10.0.0.1/24']]]));
     expect(short(plan.steps)).toEqual(['stop-dhcp eth0', 'remove-address in0 10.0.0.1/24']);
     expect(encodeRemembered(plan.remember)).toBe('');
+  });
+
+  it('starts a DHCP client anew whose lease is not on the device', () => {
+    const is = actual({ in0: [] }, { in0: '10.0.0.9/24' });
+    expect(short(planLinks([desired('in0', { dhcp: true })], is, none).steps)).toEqual(['start-dhcp in0']);
   });
 
   it('warns of an address that another device has and keeps', () => {

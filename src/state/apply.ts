@@ -2,18 +2,22 @@
  * Makes this host as a state file says: the database in one transaction, then what vswitchd and the kernel do with it.
  * When something fails after the transaction, all of it is taken back where that can be, and what can't be is told.
  */
-import { ArcaError, type ErrorCode, toArcaError } from '../errors.js';
+import { ArcaError } from '../errors.js';
 import { ovsdbFailure } from '../ovs/failures.js';
 import { awaitVswitchd, syncWithVswitchd } from '../ovs/sync.js';
 import { type OvsdbClient, withOvsdb } from '../ovsdb/client.js';
-import { type CallOptions, deadlineOf, type RpcTarget } from '../ovsdb/json-rpc.js';
-import type { Change } from './changes.js';
+import { type CallOptions, deadlineOf, RpcError, type RpcTarget } from '../ovsdb/json-rpc.js';
+import { applyAllFlows } from './bridge-flows.js';
 import { commit } from './commit.js';
 import { readDatabase } from './database.js';
+import { applyAllLinks, withRemembered } from './device-links.js';
 import { inverseOf } from './edits.js';
+import type { Remembered } from './links.js';
+import type { DesiredState } from './model.js';
 import type { Committed } from './operations.js';
 import { makePlan, type Plan, refuseForeign, type StateContext } from './plan.js';
 import { readRunningBridges, type Trouble, troublesOf } from './troubles.js';
+import { type Done, takeBack } from './undoing.js';
 
 export interface ApplyOptions extends CallOptions {
   readonly context: StateContext;
@@ -23,23 +27,16 @@ export interface ApplyOptions extends CallOptions {
   readonly mayReplan: boolean;
 }
 
-/** What a failure after the transaction left, in `details`. */
-export interface Incomplete {
-  /** Paths of what had been changed when it failed. */
-  readonly applied: readonly string[];
-  readonly rolledBack: readonly string[];
-  /** What is still in place. */
-  readonly left: readonly string[];
-}
-
 /** Somebody else's changes between plan and transaction: so often it is planned anew. */
 const MAX_PLANS = 5;
+/** RFC 7047: an `<id>`. */
+const TURN_LOCK = 'arca_state';
 /** The time to apply may be used up when it is to be taken back. */
 const TAKE_BACK_TIMEOUT_MS = 10_000;
 
 /**
  * Resolves with what was done; a plan without changes changed nothing. Rejects with `state-foreign`, `state-changed`
- * and what `confirm` rejects with when nothing was done, with `state-incomplete` and `Incomplete` otherwise.
+ * and what `confirm` rejects with when nothing was done, with `state-incomplete` otherwise, with `Incomplete` as details.
  * The signal counts until the transaction begins; from there it is finished, or taken back.
  */
 export async function applyState(options: ApplyOptions): Promise<Plan> {
@@ -48,7 +45,10 @@ export async function applyState(options: ApplyOptions): Promise<Plan> {
   if (first.changes.length === 0) return first;
   await confirm(first);
   if (signal?.aborted) throw new ArcaError('timed-out', 'stopped before anything was changed');
-  return withOvs(context, { timeoutMs }, (client, left) => carryOut(client, first, options, left));
+  return withOvs(context, { timeoutMs }, async (client, left) => {
+    await waitForTurn(client, left());
+    return carryOut(client, first, options, left);
+  });
 }
 
 /** A plan that may be carried out: rejects with `state-foreign` otherwise. */
@@ -61,7 +61,7 @@ export function readPlan(context: StateContext, call: CallOptions): Promise<Plan
 }
 
 export async function withOvs<T>(
-  { places }: StateContext,
+  { places }: Pick<StateContext, 'places'>,
   call: CallOptions,
   use: (client: OvsdbClient, left: () => CallOptions) => Promise<T>,
 ): Promise<T> {
@@ -73,27 +73,66 @@ export async function withOvs<T>(
   }
 }
 
+/** One apply at a time: the server gives the lock to the next when this connection ends, however that is. */
+async function waitForTurn(client: OvsdbClient, call: CallOptions): Promise<void> {
+  const left = deadlineOf(call);
+  const lock = await client.lock(TURN_LOCK, () => {}, left());
+  try {
+    await lock.whenHeld(left());
+  } catch (cause) {
+    if (!(cause instanceof RpcError) || cause.failure !== 'timed-out') throw cause;
+    throw new ArcaError('state-changed', 'another `arca state apply` is at work; nothing was done. Try it again', {
+      cause,
+    });
+  }
+}
+
 async function carryOut(
   client: OvsdbClient,
   first: Plan,
   options: ApplyOptions,
   left: () => CallOptions,
 ): Promise<Plan> {
-  const { context } = options;
+  const { state, places, dhcp } = options.context;
+  const done: Done[] = [];
   const { plan, committed } = await commitPlan(client, first, options, left);
-  if (committed === undefined) return plan;
   try {
-    await awaitVswitchd(client, committed.nextCfg, left());
-    await requireForwarding(client, context, plan, left());
+    if (committed !== undefined) {
+      done.push({ changes: plan.inDatabase, undo: (call) => undoCommit(client, plan, committed, call) });
+      await awaitVswitchd(client, committed.nextCfg, left());
+      await requireForwarding(client, options.context, plan, left());
+    }
+    const { remember } = await applyAllLinks(state, dhcp, plan.remember, done, left());
+    await applyAllFlows(state, places, plan.database, done, left());
+    await forget(client, state, remember, left());
     return plan;
   } catch (error) {
-    throw await takeBack(error, client, plan, committed);
+    throw await takeBack(error, done, deadlineOf({ timeoutMs: TAKE_BACK_TIMEOUT_MS }));
   }
+}
+
+/** Addresses that were removed are not ours any more. Nothing waits for it, and vswitchd does not look at it. */
+async function forget(
+  client: OvsdbClient,
+  state: DesiredState,
+  remember: Remembered,
+  call: CallOptions,
+): Promise<void> {
+  const left = deadlineOf(call);
+  const edits = withRemembered([], state, await readDatabase(client, left()), remember);
+  if (edits.length > 0) await commit(client, edits, left());
+}
+
+async function undoCommit(client: OvsdbClient, { edits }: Plan, { made }: Committed, call: CallOptions): Promise<void> {
+  const left = deadlineOf(call);
+  await commit(client, inverseOf(edits, made), left());
+  // So that its devices are gone when we say so. A vswitchd that hangs does it when it goes on.
+  await syncWithVswitchd(client, left()).catch(() => {});
 }
 
 interface CommittedPlan {
   readonly plan: Plan;
-  /** Nothing: somebody else has done it already. */
+  /** Nothing: there was nothing to do in the database. */
   readonly committed: Committed | undefined;
 }
 
@@ -105,14 +144,15 @@ async function commitPlan(
   left: () => CallOptions,
 ): Promise<CommittedPlan> {
   for (let plan = first, attempt = 1; ; attempt++) {
+    if (plan.edits.length === 0) return { plan, committed: undefined };
     try {
       return { plan, committed: await commit(client, plan.edits, left()) };
     } catch (error) {
       if (!(error instanceof ArcaError) || error.code !== 'state-changed' || attempt === MAX_PLANS) throw error;
       plan = await makePlan(context, client, left());
       refuseForeign(plan);
-      if (plan.changes.length === 0) return { plan, committed: undefined };
-      if (!mayReplan && JSON.stringify(plan.changes) !== JSON.stringify(first.changes)) throw error;
+      if (!mayReplan && plan.changes.length > 0 && JSON.stringify(plan.changes) !== JSON.stringify(first.changes))
+        throw error;
     }
   }
 }
@@ -137,38 +177,4 @@ function isOfPlan({ path }: Trouble, { changes, troubles }: Plan): boolean {
   const [bridge = path] = path.split(', ', 1);
   const isTouched = changes.some((change) => change.path === path || change.path === bridge);
   return isTouched || !troubles.some((before) => before.path === path);
-}
-
-/** Takes everything back that was done, and gives the error that says what is in place. */
-async function takeBack(cause: unknown, client: OvsdbClient, plan: Plan, committed: Committed): Promise<ArcaError> {
-  const { code, message } = toArcaError(cause);
-  const paths = pathsOf(plan.changes);
-  const left = deadlineOf({ timeoutMs: TAKE_BACK_TIMEOUT_MS });
-  try {
-    await commit(client, inverseOf(plan.edits, committed.made), left());
-  } catch (error) {
-    const why = toArcaError(error);
-    const text = why.code === 'state-changed' ? 'somebody else has changed it since' : why.message;
-    return incomplete(cause, `${message}. It could not be taken back: ${text}`, code, {
-      applied: paths,
-      rolledBack: [],
-      left: paths,
-    });
-  }
-  // So that its devices are gone when we say so. One that hangs is not waited for longer.
-  await syncWithVswitchd(client, left()).catch(() => {});
-  return incomplete(cause, `${message}. All of it was taken back`, code, {
-    applied: paths,
-    rolledBack: paths,
-    left: [],
-  });
-}
-
-function incomplete(cause: unknown, message: string, code: ErrorCode, what: Incomplete): ArcaError {
-  const still = what.left.length === 0 ? '' : `; still in place: ${what.left.join('; ')}`;
-  return new ArcaError('state-incomplete', `${message}${still}`, { cause, details: { code, ...what } });
-}
-
-function pathsOf(changes: readonly Change[]): string[] {
-  return changes.map(({ kind, path }) => `${kind} ${path}`);
 }

@@ -22,6 +22,10 @@ export interface Change {
   readonly note?: string;
 }
 
+export function changeText({ kind, path }: Change): string {
+  return `${kind} ${path}`;
+}
+
 export interface Summary {
   readonly create: number;
   readonly update: number;

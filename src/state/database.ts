@@ -18,6 +18,8 @@ export interface ActualInterface {
   /** OpenFlow port number; -1: vswitchd could not add it; nothing: not tried yet. */
   readonly ofport: number | undefined;
   readonly error: string;
+  /** Of the device; 0: there is none; nothing: not looked at yet. */
+  readonly ifindex: number | undefined;
   readonly config: RowConfig;
 }
 
@@ -49,10 +51,11 @@ export interface ActualBridge {
 }
 
 export interface ActualDatabase {
+  /** Of the Open_vSwitch row. */
+  readonly rootUuid: string;
   readonly bridges: readonly ActualBridge[];
   /** `external_ids` of the Open_vSwitch row. */
   readonly rootIds: Readonly<Record<string, string>>;
-  readonly curCfg: number;
 }
 
 /** The columns of a row that somebody set, to make it again as it was. No references to rows that go with it. */
@@ -75,10 +78,15 @@ const CONFIG = {
 } as const;
 
 const SELECTS: readonly Operation[] = [
-  { op: 'select', table: 'Open_vSwitch', where: [], columns: ['external_ids', 'cur_cfg'] },
+  { op: 'select', table: 'Open_vSwitch', where: [], columns: ['_uuid', 'external_ids'] },
   { op: 'select', table: 'Bridge', where: [], columns: ['_uuid', 'ports', ...CONFIG.Bridge] },
   { op: 'select', table: 'Port', where: [], columns: ['_uuid', 'interfaces', ...CONFIG.Port] },
-  { op: 'select', table: 'Interface', where: [], columns: ['_uuid', 'ofport', 'error', ...CONFIG.Interface] },
+  {
+    op: 'select',
+    table: 'Interface',
+    where: [],
+    columns: ['_uuid', 'ofport', 'error', 'ifindex', ...CONFIG.Interface],
+  },
 ];
 
 /** Rejects with `ovs-unreachable` or `ovs-timeout`. */
@@ -103,8 +111,8 @@ export function databaseOf(
   const all = bridges.map((row) => readBridge(row, referred(row['ports'], portsById)));
   return {
     bridges: all.sort((a, b) => compareText(a.name, b.name)),
+    rootUuid: uuidText(root['_uuid']) ?? '',
     rootIds: textMap(root['external_ids']),
-    curCfg: integer(root['cur_cfg']) ?? 0,
   };
 }
 
@@ -149,6 +157,7 @@ function readInterface(row: Row): ActualInterface {
     externalIds: textMap(row['external_ids']),
     ofport: integer(row['ofport']),
     error: text(row['error']),
+    ifindex: integer(row['ifindex']),
     config: configOf(row, CONFIG.Interface),
   };
 }

@@ -2,10 +2,10 @@
  * Changes of OVS's database as data: each knows how it was before, so that it can be guarded and turned round. From
  * them operations.ts makes a transaction.
  */
-import type { Value } from '../ovsdb/values.js';
-import type { ActualBridge, ActualPort, RowConfig } from './database.js';
+import { map, textMap, type Value } from '../ovsdb/values.js';
+import type { ActualBridge, ActualDatabase, ActualPort, RowConfig } from './database.js';
 
-export type TableName = 'Bridge' | 'Port' | 'Interface';
+export type TableName = 'Open_vSwitch' | 'Bridge' | 'Port' | 'Interface';
 
 export interface NewInterface {
   readonly name: string;
@@ -50,7 +50,8 @@ export type Edit =
       readonly kind: 'update';
       readonly table: TableName;
       readonly uuid: string;
-      readonly name: string;
+      /** Nothing: rows of this table have none. */
+      readonly name: string | undefined;
       readonly columns: readonly ColumnEdit[];
     };
 
@@ -75,6 +76,39 @@ export function newPortLike({ name, config, interfaces }: ActualPort): NewPort {
     columns: config,
     interfaces: interfaces.map((iface) => ({ name: iface.name, columns: iface.config })),
   };
+}
+
+/**
+ * The edits, so that a bridge (or the root, without a name) has this text under a key of its `external_ids` then; empty:
+ * it has not. The bridge is there, or one of the edits makes it.
+ */
+export function withExternalId(
+  edits: readonly Edit[],
+  { bridges, rootUuid, rootIds }: ActualDatabase,
+  bridge: string | undefined,
+  key: string,
+  text: string,
+): Edit[] {
+  const column = 'external_ids';
+  const after = text === '' ? undefined : text;
+  const there = bridges.find(({ name }) => name === bridge);
+  const isNew = (edit: Edit): boolean => edit.kind === 'create-bridge' && edit.bridge.name === bridge;
+  if (bridge !== undefined && edits.some(isNew)) {
+    return edits.map((edit) => {
+      if (after === undefined || edit.kind !== 'create-bridge' || edit.bridge.name !== bridge) return edit;
+      const columns = {
+        ...edit.bridge.columns,
+        [column]: map({ ...textMap(edit.bridge.columns[column]), [key]: after }),
+      };
+      return { ...edit, bridge: { ...edit.bridge, columns } };
+    });
+  }
+  const before = (bridge === undefined ? rootIds : there?.externalIds)?.[key];
+  if (before === after || (bridge !== undefined && there === undefined)) return [...edits];
+  const row = there
+    ? ({ table: 'Bridge', uuid: there.uuid, name: there.name } as const)
+    : ({ table: 'Open_vSwitch', uuid: rootUuid, name: undefined } as const);
+  return [...edits, { kind: 'update', ...row, columns: [{ column, key, before, after }] }];
 }
 
 /** What takes the edits back, the last one first. */

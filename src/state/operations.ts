@@ -150,9 +150,14 @@ function namesLeaving(edit: Edit): string[] {
 }
 
 /** The row is there, and every column that changes is as it was. */
-function guardOfUpdate(table: TableName, id: string, name: string, edits: readonly ColumnEdit[]): Operation {
+function guardOfUpdate(
+  table: TableName,
+  id: string,
+  name: string | undefined,
+  edits: readonly ColumnEdit[],
+): Operation {
   const where: Condition[] = [...byUuid(id)];
-  const row: Record<string, Value> = { name };
+  const row: Record<string, Value> = name === undefined ? { _uuid: uuid(id) } : { name };
   for (const edit of edits) {
     if (!('key' in edit)) row[edit.column] = edit.before;
     else if (edit.before !== undefined) where.push([edit.column, 'includes', map({ [edit.key]: edit.before })]);

@@ -366,7 +366,7 @@ function idsText(keys: readonly string[]): string {
 }
 
 /** What somebody else wrote there counts as nothing. */
-function readIds(text: string | undefined): string[] {
+export function readIds(text: string | undefined): string[] {
   try {
     const keys: unknown = JSON.parse(text ?? '[]');
     if (Array.isArray(keys)) return keys.filter((key) => typeof key === 'string' && !key.startsWith('arca-'));

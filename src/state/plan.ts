@@ -3,9 +3,13 @@ import { ArcaError } from '../errors.js';
 import { type OvsPlaces, ovsPlaces } from '../ovs/places.js';
 import type { OvsdbClient } from '../ovsdb/client.js';
 import { type CallOptions, deadlineOf } from '../ovsdb/json-rpc.js';
+import { planAllFlows } from './bridge-flows.js';
 import type { Change } from './changes.js';
 import { type ActualDatabase, readDatabase } from './database.js';
+import { planAllLinks, withRemembered } from './device-links.js';
+import { DEFAULT_DHCP_PLACE, type DhcpPlace } from './dhcp.js';
 import type { Edit } from './edits.js';
+import type { Remembered } from './links.js';
 import type { DesiredState } from './model.js';
 import { type Foreign, planDatabase } from './plan-database.js';
 import { readRunningBridges, type Trouble, troublesOf } from './troubles.js';
@@ -16,22 +20,30 @@ export interface StateContext {
   readonly places: OvsPlaces;
   /** Bridges and ports of those names that nobody marked become ours. */
   readonly adopt: boolean;
+  readonly dhcp: DhcpPlace;
 }
 
 /** `ovsSocketPath` comes before what the file says, and that before where ovs-vsctl looks. */
 export function stateContext(
   state: DesiredState,
-  { ovsSocketPath, adopt }: { readonly ovsSocketPath: string | undefined; readonly adopt: boolean },
+  options: { readonly ovsSocketPath: string | undefined; readonly adopt: boolean; readonly runDir: string | undefined },
   env: NodeJS.ProcessEnv,
 ): StateContext {
-  return { state, places: ovsPlaces(ovsSocketPath ?? state.ovsdb.socketPath, env), adopt };
+  const { ovsSocketPath, adopt, runDir } = options;
+  const dhcp = runDir === undefined ? DEFAULT_DHCP_PLACE : { runDir };
+  return { state, places: ovsPlaces(ovsSocketPath ?? state.ovsdb.socketPath, env), adopt, dhcp };
 }
 
 export interface Plan {
   /** As it was read. */
   readonly database: ActualDatabase;
   readonly changes: readonly Change[];
+  /** Those of them that the edits make. */
+  readonly inDatabase: readonly Change[];
   readonly edits: readonly Edit[];
+  /** Addresses that we set or are about to set; the edits write it. */
+  readonly remember: Remembered;
+  readonly warnings: readonly string[];
   /** Nothing may be done while this is not empty. */
   readonly foreign: readonly Foreign[];
   /** What stands in the database as it should, and does not forward. */
@@ -42,9 +54,22 @@ export async function makePlan(context: StateContext, client: OvsdbClient, call:
   const { state, places, adopt } = context;
   const left = deadlineOf(call);
   const database = await readDatabase(client, left());
-  const { foreign, changes, edits } = planDatabase(state.bridges, database, { adopt });
-  const troubles = troublesOf(state.bridges, database, await readRunningBridges(places, left()));
-  return { database, changes, edits, foreign, troubles };
+  const { edits, ...inDatabase } = planDatabase(state.bridges, database, { adopt });
+  const running = await readRunningBridges(places, left());
+  const flows = await planAllFlows(state, places, database, running, left());
+  const links = await planAllLinks(state, context.dhcp, database, edits, left());
+  const changes = [...inDatabase.changes, ...links.changes, ...flows.changes];
+  return {
+    database,
+    // What is remembered of addresses changes with them, and not by itself.
+    edits: changes.length === 0 ? [] : withRemembered(edits, state, database, links.remember),
+    remember: links.remember,
+    changes,
+    warnings: links.warnings,
+    inDatabase: inDatabase.changes,
+    foreign: [...inDatabase.foreign, ...flows.foreign],
+    troubles: troublesOf(state.bridges, database, running),
+  };
 }
 
 /** Throws `state-foreign`, which names all that is. */

@@ -62,7 +62,9 @@ export function troublesOf(
   });
 }
 
-function troubleOf({ error, ofport }: ActualInterface): string | undefined {
+function troubleOf({ error, ofport, type, ifindex }: ActualInterface): string | undefined {
   if (error !== '') return error;
+  // A device that was removed leaves its port as it was; tunnels have none.
+  if (type === '' && ifindex === 0) return 'its device is gone';
   return ofport !== undefined && ofport > 0 ? undefined : 'ovs-vswitchd gave it no OpenFlow port number';
 }

@@ -177,6 +177,75 @@ describe('what belongs to others', () => {
   });
 });
 
+const BROADCAST_DROP = 'priority=100,dl_dst=ff:ff:ff:ff:ff:ff,actions=drop';
+
+function withFlows(...rules: string[]): string {
+  return stateText([{ name: 'sb0', openflow: { auto_apply_defaults: true, default_rules: rules } }]);
+}
+
+describe('flows', () => {
+  const ofctl = async (...args: string[]): Promise<string> => (await box.current.exec('ovs-ofctl', args)).stdout;
+  const dump = (): Promise<string> => ofctl('dump-flows', '--no-stats', 'sb0');
+
+  it('carry a cookie of ours; those of others stay; the same again changes nothing', async () => {
+    const sandbox = box.current;
+    expect(
+      (await apply(sandbox, withFlows('priority=60,arp,actions=normal', 'priority=50,actions=normal'))).exitCode,
+    ).toBe(0);
+    await ofctl('add-flow', 'sb0', 'priority=7,ip,actions=drop');
+    expect((await dump()).match(/cookie=0x6172636173746174/g)).toHaveLength(2);
+    const same = withFlows('priority=60,arp,actions=normal', 'priority=50,actions=normal');
+    expect((await apply(sandbox, same)).changed).toBe(false);
+    const { changes } = await apply(sandbox, withFlows('priority=60,arp,actions=flood'));
+    expect(pathsOf(changes).sort()).toEqual([
+      'delete bridge sb0, flow priority=50 actions=NORMAL',
+      'update bridge sb0, flow priority=60,arp',
+    ]);
+    expect(await dump()).toContain('priority=7,ip actions=drop');
+  });
+
+  it('that ovs-ofctl does not take stop everything before anything changes', async () => {
+    const before = await rows();
+    const answer = await apply(box.current, withFlows('priority=50,dldst=ff:ff:ff:ff:ff:ff,actions=drop'));
+    expect(answer.exitCode).toBe(ERROR_KINDS['flow-invalid'].exitCode);
+    expect(answer.stderr).toContain('standard input:1: bridge sb0: priority=50,dldst');
+    expect(await rows()).toBe(before);
+  });
+
+  it('that kill ARP and DHCP are applied after a warning', async () => {
+    const answer = await apply(box.current, withFlows(BROADCAST_DROP, 'priority=50,actions=normal'));
+    expect(answer.exitCode).toBe(0);
+    expect(answer.warnings).toHaveLength(1);
+    expect(answer.warnings[0]).toContain('drops ARP requests, DHCP requests');
+    const shown = await arcaState(box.current, 'plan', withFlows(BROADCAST_DROP, 'priority=50,actions=normal'));
+    expect(shown.stderr).toMatch(/^warning: .*drops ARP requests/);
+    expect(await dump()).toContain('actions=drop');
+  });
+
+  it('of somebody else in the place of ours are not replaced', async () => {
+    const sandbox = box.current;
+    await apply(sandbox, stateText([{ name: 'sb0' }]));
+    await ofctl('add-flow', 'sb0', 'priority=50,arp,actions=drop');
+    const answer = await apply(sandbox, withFlows('priority=50,arp,actions=normal'));
+    expect(answer.exitCode).toBe(ERROR_KINDS['state-foreign'].exitCode);
+    expect(await dump()).toContain('priority=50,arp actions=drop');
+  });
+
+  it('that are gone are told by verify, and come back with apply', async () => {
+    const sandbox = box.current;
+    const file = withFlows('priority=50,actions=normal');
+    await apply(sandbox, file);
+    await ofctl('del-flows', 'sb0');
+    const verified = await arcaState(sandbox, 'verify', file);
+    expect(verified).toMatchObject({
+      exitCode: 1,
+      stdout: '! bridge sb0, flow priority=50 actions=NORMAL: is missing\n',
+    });
+    await apply(sandbox, file);
+    expect((await arcaState(sandbox, 'verify', file)).exitCode).toBe(0);
+  });
+});
+
 describe('verify', () => {
   it('exits 0 when it is as the file says, and 1 with what differs', async () => {
     const sandbox = box.current;
@@ -202,10 +271,9 @@ describe('verify', () => {
     await addDevice(sandbox, 'sd0');
     await apply(sandbox, stateText(TWO));
     await sandbox.exec('ip', ['link', 'delete', 'sd0']);
-    await sandbox.vsctl('set', 'Interface', 'sd0', 'external_ids:look=again');
     const { exitCode, stdout } = await arcaState(sandbox, 'verify', stateText(TWO));
     expect(exitCode).toBe(1);
-    expect(stdout).toContain('! bridge sb0, port sd0: could not open network device sd0 (No such device)');
+    expect(stdout).toBe('! bridge sb0, port sd0: its device is gone\n');
   });
 
   it('sees that vswitchd does not run', async () => {

@@ -7,13 +7,16 @@ import { cp, mkdir, mkdtemp, readdir, readFile, rm, writeFile } from 'node:fs/pr
 import { tmpdir } from 'node:os';
 import { basename, join, resolve } from 'node:path';
 import { afterEach, beforeEach, describe, expect, it } from 'vitest';
+import { ERROR_KINDS } from '../../src/errors.js';
 import { scaled } from '../support/time.js';
 
 const UNITS = resolve('packaging/systemd');
 const DISTRIBUTION_UNITS = '/lib/systemd/system';
-const PROGRAMS = ['arca-control', 'arca-relay'];
+const PROGRAMS = ['arca', 'arca-control', 'arca-relay'];
 const CONTROL = 'arca-control.service';
 const RELAY = 'arca-relay@.service';
+const STATE = 'arca-state.service';
+const ALL = [CONTROL, RELAY, STATE];
 
 const hasSystemd = ((): boolean => {
   try {
@@ -67,7 +70,7 @@ describe.skipIf(!hasSystemd)('packaging/systemd (needs systemd-analyze, Debian p
     return run('systemd-analyze', [`--root=${root}`, '--man=no', 'verify', file]);
   }
 
-  it.each([CONTROL, RELAY])('%s is a unit without a mistake', async (name) => {
+  it.each(ALL)('%s is a unit without a mistake', async (name) => {
     expect(await verify(name)).toEqual(ACCEPTED);
   });
 
@@ -91,7 +94,7 @@ describe.skipIf(!hasSystemd)('packaging/systemd (needs systemd-analyze, Debian p
   it('names capabilities that there are, which systemd-analyze does not look at', async () => {
     const { said } = await run('systemd-analyze', ['--no-pager', 'capability']);
     const known = [...said.matchAll(/^(cap_\w+)/gm)].map(([, name = '']) => name.toUpperCase());
-    for (const unit of [CONTROL, RELAY]) {
+    for (const unit of ALL) {
       const text = await readFile(join(UNITS, unit), 'utf8');
       const bound = /^CapabilityBoundingSet=(.*)$/m.exec(text)?.[1]?.split(' ') ?? [];
       expect(bound).toContain('CAP_NET_ADMIN');
@@ -99,7 +102,7 @@ describe.skipIf(!hasSystemd)('packaging/systemd (needs systemd-analyze, Debian p
     }
   });
 
-  it.each([CONTROL, RELAY])('%s is open no further than it needs', async (name) => {
+  it.each(ALL)('%s is open no further than it needs', async (name) => {
     const most = '--threshold=35'; // tenths; a service without any of it has 96
     const { exitCode, said } = await run('systemd-analyze', [
       ...['--no-pager', '--offline=true', most, 'security'],
@@ -111,7 +114,7 @@ describe.skipIf(!hasSystemd)('packaging/systemd (needs systemd-analyze, Debian p
   it('units wait for services by the names that Debian gives them', async () => {
     const there = await readdir(join(root, 'usr/lib/systemd/system'));
     if (!there.some((name) => name.startsWith('ovn-'))) return;
-    for (const unit of [CONTROL, RELAY]) {
+    for (const unit of ALL) {
       const text = await readFile(join(UNITS, unit), 'utf8');
       const named = [...text.matchAll(/^(?:After|Wants)=(.*)$/gm)].flatMap(([, names = '']) => names.split(' '));
       expect(named.length).toBeGreaterThan(3);
@@ -124,6 +127,18 @@ describe.skipIf(!hasSystemd)('packaging/systemd (needs systemd-analyze, Debian p
     for (const line of ['KillMode=process', 'OOMPolicy=continue', 'RuntimeDirectoryPreserve=yes']) {
       expect(text.split('\n')).toContain(line);
     }
+  });
+
+  it('arca-state comes after OVS and before whoever waits for the network, and its DHCP clients outlive it', async () => {
+    const lines = (await readFile(join(UNITS, STATE), 'utf8')).split('\n');
+    expect(lines).toContain('After=openvswitch-switch.service ovsdb-server.service ovs-vswitchd.service');
+    for (const line of ['Before=network-online.target', 'KillMode=process', 'Type=notify'])
+      expect(lines).toContain(line);
+    const never = lines.find((line) => line.startsWith('RestartPreventExitStatus='))?.split('=')[1];
+    const codes = (['usage', 'state-invalid', 'state-foreign', 'flow-invalid'] as const).map(
+      (code) => ERROR_KINDS[code],
+    );
+    expect(never).toBe(codes.map(({ exitCode }) => exitCode).join(' '));
   });
 
   it('arca.sysusers makes the group, and one with a mistake does not', async () => {

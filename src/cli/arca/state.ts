@@ -4,11 +4,17 @@ import { createInterface } from 'node:readline/promises';
 import { text as readAll } from 'node:stream/consumers';
 import type { Command } from 'commander';
 import { ArcaError, ERROR_KINDS, errnoOf, toArcaError } from '../../errors.js';
+import { createLogger } from '../../log.js';
 import { applyState, readPlan } from '../../state/apply.js';
+import { checkAllFlows, flowWarnings } from '../../state/bridge-flows.js';
 import { doneText, summaryOf, summaryText } from '../../state/changes.js';
-import { type DocumentProblem, documentProblemText, readStateDocument } from '../../state/document.js';
+import { documentProblemText, readStateDocument, type StateDocument } from '../../state/document.js';
 import { type Plan, type StateContext, stateContext } from '../../state/plan.js';
+import { showState } from '../../state/show.js';
 import { verifyState } from '../../state/verify.js';
+import { watchState } from '../../state/watch.js';
+import { createSystemdTeller } from '../../systemd.js';
+import { loadAddon } from '../daemon/life.js';
 import { addHostVerb, type Output, openOutput, readHost } from './session.js';
 import { NO_CHANGES, renderDifferences, renderPlan } from './state-text.js';
 import { visible } from './text.js';
@@ -16,11 +22,17 @@ import { visible } from './text.js';
 interface StateOptions {
   readonly timeout?: string;
   readonly adopt?: true;
+  readonly runDir?: string;
+}
+
+interface ShowCommandOptions extends StateOptions {
+  readonly all?: true;
 }
 
 interface ApplyCommandOptions extends StateOptions {
   readonly yes?: true;
   readonly dryRun?: true;
+  readonly watch?: true;
 }
 
 /** A verb's file, read, and where it is to be. */
@@ -44,8 +56,10 @@ that was there before is refused without --adopt; br-int and the ports of relays
 docs/state.md has a walk through it, docs/state-file.md the format of the file.`;
 
 const ADOPT = ['--adopt', 'take over bridges and ports of those names that somebody else made'] as const;
+const RUN_DIR = ['--run-dir <dir>', 'of DHCP clients (default: /run/arca-state)'] as const;
 const FILE = ['<file>', 'the state file (JSON); - is standard input'] as const;
 const STDIN = '-';
+const EMPTY_FILE = '{ "version": 1, "plugins": { "network": {} } }';
 
 export function addStateCommands(program: Command): void {
   const state = program
@@ -54,17 +68,26 @@ export function addStateCommands(program: Command): void {
     .addHelpText('after', EXAMPLES);
   addHostVerb(state, 'plan', 'show what apply would change')
     .argument(...FILE)
+    .option(...RUN_DIR)
     .option(...ADOPT)
     .action(plan);
   addHostVerb(state, 'apply', 'make it as the file says; the same again changes nothing')
     .argument(...FILE)
+    .option(...RUN_DIR)
     .option(...ADOPT)
     .option('--yes', 'do not ask')
     .option('--dry-run', 'show what would change, and change nothing')
+    .option('--watch', 'stay, and apply addresses and flows again whenever they are lost, as when OVS restarts')
     .action(apply);
   addHostVerb(state, 'verify', 'compare with the file: exit code 0, or 1 with what differs')
     .argument(...FILE)
+    .option(...RUN_DIR)
     .action(verify);
+  addHostVerb(state, 'show', 'print what is there and ours as a state file')
+    .argument('[file]', 'a state file, for its socket_path only')
+    .option(...RUN_DIR)
+    .option('--all', 'print what belongs to others, too')
+    .action(show);
 }
 
 async function plan(file: string, options: StateOptions, command: Command): Promise<void> {
@@ -89,9 +112,34 @@ async function apply(file: string, options: ApplyCommandOptions, command: Comman
         },
       });
       showDone(session, done);
+      signals.end();
+      if (options.watch) await watch(session, signals.signal);
     } finally {
       signals.stop();
     }
+  });
+}
+
+/** Until a signal comes; exit code 0 then. */
+async function watch({ context, timeoutMs }: Session, signal: AbortSignal): Promise<void> {
+  const log = await createLogger({ fields: { program: 'arca state' } });
+  const notifySocket = process.env['NOTIFY_SOCKET'];
+  const { sdNotify } = notifySocket ? await loadAddon() : { sdNotify: undefined };
+  const tellSystemd =
+    notifySocket && sdNotify ? createSystemdTeller({ socket: notifySocket, send: sdNotify, log }) : undefined;
+  const onReady = (): void => {
+    log.info({ bridges: context.state.bridges.map(({ name }) => name) }, 'watching');
+    tellSystemd?.('READY=1\nSTATUS=Addresses and flows are as the file says');
+  };
+  await watchState({ context, timeoutMs, log, signal, onReady });
+  tellSystemd?.('STOPPING=1');
+  log.info('stopped; everything stays as it is');
+}
+
+async function show(file: string | undefined, options: ShowCommandOptions, command: Command): Promise<void> {
+  await withSession(file, options, command, async (session) => {
+    const { context, timeoutMs } = session;
+    session.printJson(await showState({ context, timeoutMs, all: options.all === true }));
   });
 }
 
@@ -107,10 +155,11 @@ async function verify(file: string, options: StateOptions, command: Command): Pr
 
 function showPlan(session: Session, planned: Plan): void {
   const { changes, troubles } = planned;
-  const warnings = [...session.warnings, ...troublesText(planned)];
-  if (session.isJson) session.printJson({ changes, summary: summaryOf(changes), warnings, troubles });
-  else session.print(renderPlan(changes, session.style));
-  if (!session.isJson) warn(troublesText(planned));
+  if (session.isJson) session.printJson({ changes, summary: summaryOf(changes), ...warningsOf(session, planned) });
+  else {
+    session.print(renderPlan(changes, session.style));
+    warn([...planned.warnings, ...troubles.map(troubleText)]);
+  }
 }
 
 function showDone(session: Session, done: Plan): void {
@@ -120,23 +169,23 @@ function showDone(session: Session, done: Plan): void {
       changed: changes.length > 0,
       changes,
       summary: summaryOf(changes),
-      ...rest(session, troubles),
+      ...warningsOf(session, done),
     });
     return;
   }
   if (changes.length > 0) session.print([`Applied: ${doneText(summaryOf(changes))}.`]);
   else {
     session.print([NO_CHANGES]);
-    warn(troublesText(done));
+    warn(troubles.map(troubleText));
   }
 }
 
-function rest({ warnings }: Session, troubles: Plan['troubles']): object {
-  return { warnings, troubles };
+function warningsOf({ warnings }: Session, { warnings: ofPlan, troubles }: Plan): object {
+  return { warnings: [...warnings, ...ofPlan], troubles };
 }
 
-function troublesText({ troubles }: Plan): string[] {
-  return troubles.map(({ path, why }) => `${path}: ${why}`);
+function troubleText({ path, why }: Plan['troubles'][number]): string {
+  return `${path}: ${why}`;
 }
 
 function warn(lines: readonly string[]): void {
@@ -171,6 +220,8 @@ interface Signals {
   readonly signal: AbortSignal;
   /** From now on a signal ends nothing half way. */
   begin(): void;
+  /** From now on nothing is under way. */
+  end(): void;
   stop(): void;
 }
 
@@ -192,13 +243,16 @@ function watchSignals(): Signals {
     begin() {
       hasBegun = true;
     },
+    end() {
+      hasBegun = false;
+    },
     stop: () => void process.off('SIGINT', onSignal).off('SIGTERM', onSignal),
   };
 }
 
 /** Reads the file, does the work, and tells errors as JSON where that was asked for. */
 async function withSession(
-  file: string,
+  file: string | undefined,
   options: StateOptions,
   command: Command,
   work: (session: Session) => Promise<void>,
@@ -213,38 +267,51 @@ async function withSession(
   }
 }
 
-async function openSession(file: string, options: StateOptions, command: Command, output: Output): Promise<Session> {
+async function openSession(
+  file: string | undefined,
+  options: StateOptions,
+  command: Command,
+  output: Output,
+): Promise<Session> {
   const { ovsSocketPath, timeoutMs } = readHost(command);
-  const { state, warnings } = await readDocument(file);
+  const name = file === STDIN ? 'standard input' : (file ?? 'nothing');
+  const { state, warnings } = await readDocument(file, name);
   const { ovsdb } = state;
-  const texts = warnings.map(documentProblemText);
+  await withLines(name, checkAllFlows(state, name, { timeoutMs }));
+  const texts = [...warnings.map(documentProblemText), ...flowWarnings(state, name)];
   if (!output.isJson) warn(texts);
   return {
     ...output,
-    context: stateContext(state, { ovsSocketPath, adopt: options.adopt === true }, process.env),
+    context: stateContext(state, { ovsSocketPath, adopt: options.adopt === true, runDir: options.runDir }, process.env),
     timeoutMs: options.timeout === undefined ? ovsdb.timeoutMs : timeoutMs,
     isStdin: file === STDIN,
     warnings: texts,
   };
 }
 
-async function readDocument(file: string): Promise<ReturnType<typeof readStateDocument>> {
-  const name = file === STDIN ? 'standard input' : file;
-  const content = await (file === STDIN ? readAll(process.stdin) : readFile(file, 'utf8')).catch((cause: unknown) => {
+async function readDocument(file: string | undefined, name: string): Promise<StateDocument> {
+  if (file === undefined) return readStateDocument(EMPTY_FILE, name);
+  const reading = file === STDIN ? readAll(process.stdin) : readFile(file, 'utf8');
+  const content = await reading.catch((cause: unknown) => {
     const why = errnoOf(cause) === 'ENOENT' ? 'there is no such file' : toArcaError(cause).message;
     throw new ArcaError('usage', `${name} can not be read: ${why}`, { cause });
   });
+  return withLines(
+    name,
+    Promise.resolve().then(() => readStateDocument(content, name)),
+  );
+}
+
+/** Prints the mistakes of the file, a line for each, which the one line of an error can't have. */
+async function withLines<T>(name: string, work: Promise<T>): Promise<T> {
   try {
-    return readStateDocument(content, name);
+    return await work;
   } catch (error) {
-    const errors = error instanceof ArcaError ? error.details?.['errors'] : undefined;
-    if (!(error instanceof ArcaError) || !Array.isArray(errors)) throw error;
-    // A line for each mistake, which one line of an error can't have.
-    for (const problem of errors as DocumentProblem[]) console.error(visible(documentProblemText(problem)));
-    const count = errors.length === 1 ? 'one mistake' : `${errors.length} mistakes`;
-    throw new ArcaError('state-invalid', `${name} has ${count}; nothing was done`, {
-      cause: error,
-      details: error.details ?? {},
-    });
+    if (!(error instanceof ArcaError) || !['state-invalid', 'flow-invalid'].includes(error.code)) throw error;
+    const lines = error.message.split('\n');
+    for (const line of lines) console.error(visible(line));
+    const count = lines.length === 1 ? 'one mistake' : `${lines.length} mistakes`;
+    const { code, details } = error;
+    throw new ArcaError(code, `${name} has ${count}; nothing was done`, { cause: error, ...(details && { details }) });
   }
 }

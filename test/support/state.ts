@@ -50,7 +50,15 @@ export async function arcaState(
 }
 
 export function startState(sandbox: TestSandbox, verb: string, file: string, ...options: string[]): Background {
-  const place = ['--ovs', `unix:${sandbox.runDir}/db.sock`, '--timeout', String(scaled(15_000) / 1000)];
+  const limit = String(scaled(15_000) / 1000);
+  const place = [
+    '--ovs',
+    `unix:${sandbox.runDir}/db.sock`,
+    '--timeout',
+    limit,
+    '--run-dir',
+    `${sandbox.runDir}/ovs-dhcp`,
+  ];
   const [command, args] = sandbox.inNamespace(process.execPath, [ARCA, 'state', verb, '-', ...place, ...options]);
   const running = startInBackground(command, args, { env: sandbox.fullEnv, input: Buffer.from(file) });
   sandbox.defer(() => running.destroy());
@@ -83,6 +91,7 @@ function removeLater(sandbox: TestSandbox): void {
 /** A device that is there by itself, as a network card is. */
 export async function addDevice(sandbox: TestSandbox, name: string): Promise<void> {
   await sandbox.exec('ip', ['link', 'add', name, 'type', 'veth', 'peer', 'name', `${name}-peer`]);
+  await sandbox.exec('ip', ['link', 'set', name, 'up']);
   sandbox.defer(async () => {
     await sandbox.exec('ip', ['link', 'delete', name]).catch((error: unknown) => {
       if (!(error instanceof CommandError)) throw error;

@@ -6,6 +6,7 @@ import { readVersion } from '../version.js';
 import { addAttachmentCommands } from './arca/attachment.js';
 import { addChassisCommands } from './arca/chassis.js';
 import { addCompletionCommands } from './arca/completion.js';
+import { addDoctorCommands } from './arca/doctor.js';
 import { addHealthCommands } from './arca/health.js';
 import { addNetworkCommands } from './arca/network.js';
 import { addPersistenceCommands } from './arca/persistence.js';
@@ -40,6 +41,7 @@ function buildProgram(version: string): Command {
   program.commandsGroup('How it is:');
   addHealthCommands(program, version);
   program.commandsGroup('The host:');
+  addDoctorCommands(program);
   addStateCommands(program);
   addChassisCommands(program);
   addPersistenceCommands(program);

@@ -1,0 +1,44 @@
+/** Where the doctor looks, and how that is given on its command line. */
+import { resolve } from 'node:path';
+import { readBridge } from '../arguments.js';
+import type { RpcTarget } from '../ovsdb/json-rpc.js';
+import { readRemotes } from '../ovsdb/remote.js';
+
+export interface DoctorPlaces {
+  /** Nothing: where ovs-vsctl looks. */
+  readonly ovsSocketPath: string | undefined;
+  readonly northbound: RpcTarget;
+  readonly southbound: RpcTarget;
+  /** Of arca-control. */
+  readonly runDir: string;
+  /** That relays attach to. */
+  readonly bridge: string;
+  readonly env: NodeJS.ProcessEnv;
+}
+
+/** The command line as commander gives it. */
+export interface PlaceArguments {
+  readonly nb?: string;
+  readonly sb?: string;
+  readonly runDir: string;
+  readonly bridge: string;
+}
+
+export const DEFAULT_OVN_RUN_DIR = '/var/run/ovn';
+
+/** OVN's databases where ovn-nbctl(8) and ovn-sbctl(8) look. Throws an ArcaError (`usage`). */
+export function readPlaces(
+  { nb, sb, runDir, bridge }: PlaceArguments,
+  ovsSocketPath: string | undefined,
+  env: NodeJS.ProcessEnv,
+): DoctorPlaces {
+  const inRunDir = (name: string): string => `unix:${env['OVN_RUNDIR'] || DEFAULT_OVN_RUN_DIR}/${name}`;
+  return {
+    ovsSocketPath,
+    northbound: readRemotes('--nb', nb ?? (env['OVN_NB_DB'] || inRunDir('ovnnb_db.sock')), undefined),
+    southbound: readRemotes('--sb', sb ?? (env['OVN_SB_DB'] || inRunDir('ovnsb_db.sock')), undefined),
+    runDir: resolve(runDir),
+    bridge: readBridge('--bridge', bridge),
+    env,
+  };
+}

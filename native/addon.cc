@@ -354,7 +354,27 @@ Napi::Object direction_object(Napi::Env env, const DirectionCounters& counters, 
   return object;
 }
 
-Napi::Object counters_object(Napi::Env env, const RelayCounters& counters,
+const char* tap_writes_word(WriteRing::State state) {
+  switch (state) {
+    case WriteRing::State::kUntried:
+      return "untried";
+    case WriteRing::State::kOpen:
+      return "batched";
+    case WriteRing::State::kRefused:
+      return "refused";
+  }
+  return "unknown";
+}
+
+Napi::Object tap_writes_object(Napi::Env env, const WriteRing& ring) {
+  const WriteRing::State state = ring.state();
+  Napi::Object object = Napi::Object::New(env);
+  object.Set("state", tap_writes_word(state));
+  if (state == WriteRing::State::kRefused) object.Set("code", error_name(ring.refusal()));
+  return object;
+}
+
+Napi::Object counters_object(Napi::Env env, const RelayCounters& counters, const WriteRing& ring,
                              const LinkStatistics& tap) {
   Napi::Object refused = Napi::Object::New(env);
   refused.Set(refusal_word(Refusal::kBusy), number_of(counters.refused_busy));
@@ -371,6 +391,7 @@ Napi::Object counters_object(Napi::Env env, const RelayCounters& counters,
   object.Set("peersConnected", number_of(counters.peers_connected));
   object.Set("peersRefused", refused);
   object.Set("breaches", breaches);
+  object.Set("tapWrites", tap_writes_object(env, ring));
   object.Set("tapQueueDrops", static_cast<double>(tap.tx_dropped));
   object.Set("peerUp", counters.peer_up.load(std::memory_order_relaxed) ? 1 : 0);
   return object;
@@ -750,7 +771,7 @@ Napi::Value RelayWrap::set_offloads(const Napi::CallbackInfo& info) {
 Napi::Value RelayWrap::counters(const Napi::CallbackInfo& info) {
   const Napi::Env env = info.Env();
   if (!check_open(env)) return env.Undefined();
-  return counters_object(env, relay_->counters(), relay_->tap_statistics());
+  return counters_object(env, relay_->counters(), relay_->write_ring(), relay_->tap_statistics());
 }
 
 Napi::Value RelayWrap::close(const Napi::CallbackInfo& info) { return begin_close(info.Env()); }

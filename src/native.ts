@@ -102,6 +102,12 @@ export interface RelayCounters {
   readonly peersRefused: { readonly busy: number; readonly 'cid-not-allowed': number };
   /** Links closed because the peer broke the protocol, by reason; every reason that there is, also with 0. */
   readonly breaches: Readonly<Record<string, number>>;
+  /**
+   * How frames that came together are written to the TAP. `batched`: by one system call. `refused`: by one each, since
+   * the kernel does not let this process use io_uring, or has none that serves; `code` is its errno. `untried` until
+   * enough came at once. Of the worker: relays that share one have the same.
+   */
+  readonly tapWrites: { readonly state: 'untried' | 'batched' | 'refused'; readonly code?: string };
   /** Frames that the kernel dropped because the TAP's queue was full (`tx_dropped` of the device). */
   readonly tapQueueDrops: number;
   /** 1 while a peer is connected. */

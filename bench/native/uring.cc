@@ -234,6 +234,17 @@ class GatherPump {
   size_t size_ = 0;
 };
 
+// A TAP by one system call a frame, and nothing else.
+class PlainTap final : public FramePort {
+ public:
+  explicit PlainTap(TapDevice& tap) : tap_(tap) {}
+  IoOutcome read_frame(std::span<const iovec> room) override { return tap_.read_frame(room); }
+  IoOutcome write_frame(std::span<const iovec> pieces) override { return tap_.write_frame(pieces); }
+
+ private:
+  TapDevice& tap_;
+};
+
 // ---- Contenders
 
 struct Case {
@@ -246,13 +257,15 @@ struct Case {
 constexpr Case kCases[] = {
     {"tap-to-stream 64 x1", true, 64, 1},        {"tap-to-stream 64 x32", true, 64, 32},
     {"tap-to-stream 1514 x32", true, 1514, 32},  {"tap-to-stream 65226 x4", true, 65226, 4},
-    {"stream-to-tap 64 x1", false, 64, 1},       {"stream-to-tap 64 x32", false, 64, 32},
+    {"stream-to-tap 64 x1", false, 64, 1},       {"stream-to-tap 64 x2", false, 64, 2},
+    {"stream-to-tap 64 x3", false, 64, 3},       {"stream-to-tap 64 x4", false, 64, 4},
+    {"stream-to-tap 64 x8", false, 64, 8},       {"stream-to-tap 64 x32", false, 64, 32},
     {"stream-to-tap 1514 x32", false, 1514, 32}, {"stream-to-tap 65226 x4", false, 65226, 4},
 };
 
 class Contender {
  public:
-  enum class Kind : uint8_t { kPlain, kQueued, kBatch, kMultishot, kGather };
+  enum class Kind : uint8_t { kPlain, kProduct, kBatch, kMultishot, kGather };
 
   Contender(const char* label, Kind kind, std::string interface, BurstBuffer& buffer)
       : label_(label),
@@ -264,14 +277,12 @@ class Contender {
         scratch_(kSocketBuffer) {
     if (kind == Kind::kGather) {
       gather_ = std::make_unique<GatherPump>(tap_.fd(), socket_.fd());
-    } else if (kind != Kind::kPlain) {
-      uring_ = std::make_unique<UringTap>(
-          tap_.fd(),
-          kind == Kind::kMultishot ? UringReader::Reads::kMultishot : UringReader::Reads::kBatch,
-          kind == Kind::kQueued ? QueuedWriter::Writes::kLoop : QueuedWriter::Writes::kRing,
-          buffer.bytes());
+    } else if (kind != Kind::kPlain && kind != Kind::kProduct) {
+      uring_ = std::make_unique<UringTap>(tap_.fd(), kind == Kind::kMultishot
+                                                         ? UringReader::Reads::kMultishot
+                                                         : UringReader::Reads::kBatch);
     }
-    FramePort& port = uring_ ? static_cast<FramePort&>(*uring_) : tap_;
+    FramePort& port = this->port();
     to_stream_ = std::make_unique<TapToStream>(port, socket_, counters_.tap_to_stream);
     to_stream_->set_policy({.burst_size = kBurstSize, .offloads = kOffloads});
     ReceivePolicy policy;
@@ -285,8 +296,7 @@ class Contender {
   const char* label() const { return label_; }
   // Some differ in one direction only.
   bool runs(const Case& one) const {
-    if (one.to_stream) return kind_ != Kind::kQueued;
-    return kind_ != Kind::kMultishot && kind_ != Kind::kGather;
+    return kind_ == Kind::kPlain || one.to_stream == (kind_ != Kind::kProduct);
   }
 
   // ns per frame: the median of bursts, which other processes disturb least. `frames`: whole
@@ -296,6 +306,12 @@ class Contender {
   }
 
  private:
+  FramePort& port() {
+    if (uring_) return *uring_;
+    if (kind_ == Kind::kProduct) return tap_;
+    return plain_;
+  }
+
   template <typename Work>
   static double time(Work work) {
     const Clock::time_point start = Clock::now();
@@ -380,7 +396,6 @@ class Contender {
       }
       bursts.push_back(time([&] {
         if (to_tap_->run(buffer_) != ReceiveProgress::kIdle) fail("the pump stopped", label_);
-        if (uring_) uring_->flush();
       }));
       written += one.burst;
       if (look) {
@@ -390,7 +405,6 @@ class Contender {
       }
     }
     if (received_frames(interface_) - before != written) fail("the TAP lost frames", label_);
-    if (uring_ && uring_->refused() > 0) fail("the TAP refused frames", label_);
     return spread_of(bursts).median / static_cast<double>(one.burst);
   }
 
@@ -407,6 +421,7 @@ class Contender {
   std::string interface_;
   BurstBuffer& buffer_;
   TapDevice tap_;
+  PlainTap plain_{tap_};
   StreamPair pair_;
   StreamSocket socket_;
   std::vector<uint8_t> scratch_;
@@ -477,7 +492,7 @@ void run(size_t rounds, size_t frames) {
   };
   add("plain", Kind::kPlain);
   add("plain again", Kind::kPlain);
-  add("queued", Kind::kQueued);
+  add("product", Kind::kProduct);
   add("io_uring", Kind::kBatch);
   add("multishot", Kind::kMultishot);
   add("gathered", Kind::kGather);

@@ -1,11 +1,10 @@
-// A TAP read and written through io_uring, behind the pumps' FramePort.
+// A TAP read through io_uring, behind the pumps' FramePort.
 //
 // Theory of operation. A FramePort is asked for one frame at a time, so what makes one system call
-// of many stands behind it. Reads: frames land in slots of our own, since where the next one
-// belongs in the burst buffer is known only when the size of the one before it is; the pump's read
-// copies one out (or, for a pump of its own, they stay there and are sent from there). Writes: each
-// frame is queued, and flush(), after the pump's turn, submits them all. So what a write came to is
-// known too late for the pump's counters: whoever would keep this has to change that.
+// of many stands behind it. Frames land in slots of our own, since where the next one belongs in
+// the burst buffer is known only when the size of the one before it is; the pump's read copies one
+// out (or, for a pump of its own, they stay there and are sent from there). Writes are the
+// product's (io/write_ring.h).
 #pragma once
 
 #include <algorithm>
@@ -169,102 +168,9 @@ class UringReader {
   bool armed_ = false;
 };
 
-class QueuedWriter {
- public:
-  enum class Writes : uint8_t {
-    kRing,  // WRITE_FIXED and WRITEV, one submit for all; one alone is a system call as before
-    kLoop,  // a system call each, as without io_uring: what the queue alone is worth
-  };
-
-  // `bulk` is where the pump receives: what lies there stays until flush(), the rest is copied.
-  QueuedWriter(int tap, Writes writes, std::span<uint8_t> bulk)
-      : tap_(tap), writes_(writes), bulk_(bulk), ring_(kQueue, tap), queue_(kQueue) {
-    const iovec all{bulk.data(), bulk.size()};
-    ring_.register_with(IORING_REGISTER_BUFFERS, &all, 1);
-    copies_.reserve(kMostCopied);
-  }
-
-  IoOutcome write(std::span<const iovec> pieces) {
-    size_t size = 0;
-    size_t outside = 0;
-    for (const iovec& piece : pieces) {
-      size += piece.iov_len;
-      if (!in_bulk(piece)) outside += piece.iov_len;
-    }
-    if (queued_ == kQueue || copies_.size() + outside > kMostCopied) flush();
-    std::vector<iovec>& kept = queue_[queued_++];
-    kept.clear();
-    if (is_contiguous(pieces)) {
-      kept.push_back({static_cast<uint8_t*>(pieces[1].iov_base) - kVirtioNetHeaderSize, size});
-    } else {
-      for (const iovec& piece : pieces) kept.push_back(in_bulk(piece) ? piece : copy(piece));
-    }
-    return {.kind = IoOutcome::Kind::kMoved, .size = size, .error = 0};
-  }
-
-  void flush() {
-    const std::span frames = std::span(queue_).first(queued_);
-    if (writes_ == Writes::kLoop || queued_ == 1) {
-      for (const std::vector<iovec>& frame : frames) {
-        if (::writev(tap_, frame.data(), static_cast<int>(frame.size())) < 0) ++refused_;
-      }
-    } else if (queued_ > 0) {
-      for (const std::vector<iovec>& frame : frames) request(frame);
-      ring_.submit();
-      for (; ring_.front() != nullptr; ring_.pop()) ++refused_;
-    }
-    queued_ = 0;
-    copies_.clear();
-  }
-
-  size_t refused() const { return refused_; }
-
- private:
-  static constexpr unsigned kQueue = 256;
-  static constexpr size_t kMostCopied = 512 * 1024;
-
-  void request(const std::vector<iovec>& frame) {
-    const bool whole = frame.size() == 1;
-    io_uring_sqe& request =
-        whole ? ring_.queue(IORING_OP_WRITE_FIXED, frame[0].iov_base, frame[0].iov_len)
-              : ring_.queue(IORING_OP_WRITEV, frame.data(), frame.size());
-    request.rw_flags = RWF_NOWAIT;
-    request.flags |= IOSQE_CQE_SKIP_SUCCESS;  // only what fails is told (5.17)
-  }
-  static const uint8_t* bytes_of(const iovec& piece) {
-    return static_cast<const uint8_t*>(piece.iov_base);
-  }
-  bool in_bulk(const iovec& piece) const {
-    const uint8_t* start = bytes_of(piece);
-    return start >= bulk_.data() && start + piece.iov_len <= bulk_.data() + bulk_.size();
-  }
-  // Whether the frame stands behind its header in the bulk already, as in a record of type 1.
-  bool is_contiguous(std::span<const iovec> pieces) const {
-    if (pieces.size() != 2 || !in_bulk(pieces[1])) return false;
-    const uint8_t* frame = bytes_of(pieces[1]);
-    return frame >= bulk_.data() + kVirtioNetHeaderSize &&
-           std::memcmp(frame - kVirtioNetHeaderSize, pieces[0].iov_base, kVirtioNetHeaderSize) == 0;
-  }
-  iovec copy(const iovec& piece) {
-    const size_t start = copies_.size();
-    copies_.insert(copies_.end(), bytes_of(piece), bytes_of(piece) + piece.iov_len);
-    return {copies_.data() + start, piece.iov_len};
-  }
-
-  const int tap_;
-  const Writes writes_;
-  std::span<uint8_t> bulk_;
-  Ring ring_;
-  std::vector<std::vector<iovec>> queue_;
-  size_t queued_ = 0;
-  std::vector<uint8_t> copies_;
-  size_t refused_ = 0;
-};
-
 class UringTap final : public FramePort {
  public:
-  UringTap(int tap, UringReader::Reads reads, QueuedWriter::Writes writes, std::span<uint8_t> bulk)
-      : reader_(tap, reads), writer_(tap, writes, bulk) {}
+  UringTap(int tap, UringReader::Reads reads) : reader_(tap, reads) {}
 
   IoOutcome read_frame(std::span<const iovec> room) override {
     const UringReader::Taken taken = reader_.take();
@@ -277,15 +183,10 @@ class UringTap final : public FramePort {
     }
     return {.kind = IoOutcome::Kind::kMoved, .size = at, .error = 0};
   }
-  IoOutcome write_frame(std::span<const iovec> pieces) override { return writer_.write(pieces); }
-
-  // After a pump's turn.
-  void flush() { writer_.flush(); }
-  size_t refused() const { return writer_.refused(); }
+  IoOutcome write_frame(std::span<const iovec>) override { die("only reads are tried"); }
 
  private:
   UringReader reader_;
-  QueuedWriter writer_;
 };
 
 }  // namespace arca::bench

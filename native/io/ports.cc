@@ -18,6 +18,8 @@ IoOutcome judge_tap_errno(int error) {
   switch (error) {
     case EAGAIN:
       return outcome(IoOutcome::Kind::kWouldBlock, error);
+    // Of a batch, where to try again would be out of order; a single call is tried again.
+    case EINTR:
     case EINVAL:
     case EIO:
     case EMSGSIZE:

@@ -6,9 +6,12 @@
 #include <sys/ioctl.h>
 #include <sys/uio.h>
 
+#include <algorithm>
+#include <array>
 #include <cstring>
 #include <string_view>
 
+#include "io/write_ring.h"
 #include "record/virtio_net.h"
 
 namespace arca {
@@ -28,8 +31,12 @@ unsigned tun_offload_flags(Offloads offloads) {
   return flags;
 }
 
+// Below so many a batch costs more than it saves: measured (docs/decisions/0003-io-uring.md).
+constexpr size_t kLeastForRing = 4;
+
+// Of bytes, or -errno.
 IoOutcome tap_outcome(ssize_t result) {
-  if (result < 0) return judge_tap_errno(errno);
+  if (result < 0) return judge_tap_errno(static_cast<int>(-result));
   return {.kind = IoOutcome::Kind::kMoved, .size = static_cast<size_t>(result), .error = 0};
 }
 
@@ -84,7 +91,7 @@ IoOutcome TapDevice::read_frame(std::span<const iovec> header_and_frame) {
   do {
     result = ::readv(fd_.get(), header_and_frame.data(), static_cast<int>(header_and_frame.size()));
   } while (result < 0 && errno == EINTR);
-  return tap_outcome(result);
+  return tap_outcome(result < 0 ? -errno : result);
 }
 
 IoOutcome TapDevice::write_frame(std::span<const iovec> header_and_frame) {
@@ -93,7 +100,22 @@ IoOutcome TapDevice::write_frame(std::span<const iovec> header_and_frame) {
     result =
         ::writev(fd_.get(), header_and_frame.data(), static_cast<int>(header_and_frame.size()));
   } while (result < 0 && errno == EINTR);
-  return tap_outcome(result);
+  return tap_outcome(result < 0 ? -errno : result);
+}
+
+size_t TapDevice::write_frames(std::span<const Bytes> frames, std::span<IoOutcome> outcomes,
+                               WriteRing& ring) {
+  size_t system_calls = 0;
+  while (frames.size() >= kLeastForRing) {
+    std::array<int32_t, WriteRing::kMostWrites> results;
+    const size_t tried = ring.write(fd_.get(), frames, results);
+    if (tried == 0) break;
+    ++system_calls;
+    std::transform(results.begin(), results.begin() + tried, outcomes.begin(), tap_outcome);
+    frames = frames.subspan(tried);
+    outcomes = outcomes.subspan(tried);
+  }
+  return system_calls + FramePort::write_frames(frames, outcomes, ring);
 }
 
 }  // namespace arca

@@ -36,6 +36,8 @@ class TapDevice final : public FramePort {
 
   IoOutcome read_frame(std::span<const iovec> header_and_frame) override;
   IoOutcome write_frame(std::span<const iovec> header_and_frame) override;
+  size_t write_frames(std::span<const Bytes> frames, std::span<IoOutcome> outcomes,
+                      WriteRing& ring) override;
 
  private:
   TapDevice(UniqueFd fd, std::string name) : fd_(std::move(fd)), name_(std::move(name)) {}

@@ -3,9 +3,11 @@
 
 #include <vector>
 
+#include "io/write_ring.h"
 #include "record/bytes.h"
 #include "record/coalescer.h"
 #include "record/record.h"
+#include "relay/frame_queue.h"
 
 namespace arca {
 
@@ -18,12 +20,16 @@ class BurstBuffer {
   BurstBuffer() : bytes_(kLargestBurst + kRecordHeaderSize + kLargestRecordPayload) {}
 
   MutableBytes bytes() { return bytes_; }
-  // Empty between two turns.
+  // Both are empty between two turns.
   Coalescer& coalescer() { return coalescer_; }
+  FrameQueue& queue() { return queue_; }
+  WriteRing& ring() { return ring_; }
 
  private:
   std::vector<uint8_t> bytes_;
   Coalescer coalescer_;
+  FrameQueue queue_;
+  WriteRing ring_;
 };
 
 }  // namespace arca

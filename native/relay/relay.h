@@ -70,6 +70,8 @@ class Relay final : public LinkObserver {
 
   // Any thread.
   const RelayCounters& counters() const { return counters_; }
+  // What writes batches of frames to the TAP.
+  const WriteRing& write_ring() const { return other_.buffer().ring(); }
   // Owner's thread, before close(). A device that was deleted has none any more: the last ones
   // stay.
   const LinkStatistics& tap_statistics();

@@ -27,11 +27,13 @@ ReceiveProgress StreamToTap::run(BurstBuffer& buffer) {
   }
   counters_.bursts.add();
 
-  Coalescer& coalescer = buffer.coalescer();
   const std::optional<Breach> breach = assembler_.accept(
       outcome.size, bulk,
-      [this, &coalescer](const Record& record) { return take_record(record, coalescer); },
-      [this, &coalescer] { flush(coalescer); });
+      [this, &buffer](const Record& record) { return take_record(record, buffer); },
+      [this, &buffer] {
+        flush_trains(buffer);
+        write_queued(buffer.queue(), buffer.ring());
+      });
   if (tap_gone_) return ReceiveProgress::kTapGone;
   if (breach) {
     breach_ = *breach;
@@ -51,7 +53,7 @@ IoOutcome StreamToTap::receive(MutableBytes bulk) {
   return stream_.receive(room.empty() ? std::span(both).subspan(1) : std::span(both));
 }
 
-std::optional<Breach> StreamToTap::take_record(const Record& record, Coalescer& coalescer) {
+std::optional<Breach> StreamToTap::take_record(const Record& record, BurstBuffer& buffer) {
   switch (record.type) {
     case RecordType::kControl: {
       const std::optional<Control> control = decode_control(record.payload);
@@ -63,12 +65,12 @@ std::optional<Breach> StreamToTap::take_record(const Record& record, Coalescer& 
       if (is_hello_frame(record.payload)) {
         take_hello(record.payload);
       } else {
-        deliver(kNoOffload, record.payload, coalescer);
+        deliver(kNoOffload, record.payload, buffer);
       }
       return std::nullopt;
     case RecordType::kOffloadedFrame:
       deliver(decode_virtio_net(record.payload.data()),
-              record.payload.subspan(kVirtioNetHeaderSize), coalescer);
+              record.payload.subspan(kVirtioNetHeaderSize), buffer);
       return std::nullopt;
   }
   return Breach::kUnknownType;
@@ -105,7 +107,7 @@ std::optional<Drop> StreamToTap::check_frame(const VirtioNetHeader& header, Byte
   return std::nullopt;
 }
 
-void StreamToTap::deliver(const VirtioNetHeader& header, Bytes frame, Coalescer& coalescer) {
+void StreamToTap::deliver(const VirtioNetHeader& header, Bytes frame, BurstBuffer& buffer) {
   if (!seen_first_) {
     seen_first_ = true;
     observer_.on_first_frame();
@@ -115,13 +117,14 @@ void StreamToTap::deliver(const VirtioNetHeader& header, Bytes frame, Coalescer&
     return;
   }
   if (can_join(header)) {
-    coalescer.add(frame, [this](const Train& train) { write(train); });
+    buffer.coalescer().add(frame, [&](const Train& train) { take_train(train, buffer); });
     return;
   }
   // What is behind it in the stream must stay behind it in its flow.
-  flush(coalescer);
+  flush_trains(buffer);
   const Bytes pieces[] = {frame};
-  write({.header = header, .pieces = pieces, .frames = 1, .frame_bytes = frame.size()});
+  take_train({.header = header, .pieces = pieces, .frames = 1, .frame_bytes = frame.size()},
+             buffer);
 }
 
 // Joined frames leave with a partial checksum and as one large segment.
@@ -131,11 +134,25 @@ bool StreamToTap::can_join(const VirtioNetHeader& header) const {
          (header.flags & kVirtioNetNeedsChecksum) == 0;
 }
 
-void StreamToTap::flush(Coalescer& coalescer) {
-  coalescer.flush([this](const Train& train) { write(train); });
+void StreamToTap::flush_trains(BurstBuffer& buffer) {
+  buffer.coalescer().flush([&](const Train& train) { take_train(train, buffer); });
 }
 
-void StreamToTap::write(const Train& train) {
+// A frame by itself can wait for others until the turn ends; a large one is worth a system call of
+// its own.
+void StreamToTap::take_train(const Train& train, BurstBuffer& buffer) {
+  if (tap_gone_) return;
+  FrameQueue& queue = buffer.queue();
+  if (train.pieces.size() > 1 || train.frame_bytes > FrameQueue::kLargestQueued) {
+    write_queued(queue, buffer.ring());
+    write_now(train);
+    return;
+  }
+  queue.add(train.header, train.pieces[0]);
+  if (queue.is_full()) write_queued(queue, buffer.ring());
+}
+
+void StreamToTap::write_now(const Train& train) {
   if (tap_gone_) return;
   std::array<uint8_t, kVirtioNetHeaderSize> header;
   encode_virtio_net(train.header, header.data());
@@ -147,16 +164,31 @@ void StreamToTap::write(const Train& train) {
   }
   const IoOutcome outcome = tap_.write_frame(std::span(pieces).first(train.pieces.size() + 1));
   counters_.system_calls.add();
+  settle(outcome, train.frames, train.frame_bytes);
+}
+
+void StreamToTap::write_queued(FrameQueue& queue, WriteRing& ring) {
+  const std::span<const Bytes> frames = queue.frames();
+  if (frames.empty()) return;
+  counters_.system_calls.add(tap_.write_frames(frames, queue.outcomes(), ring));
+  for (size_t i = 0; i < frames.size(); ++i) {
+    settle(queue.outcomes()[i], 1, frames[i].size() - kVirtioNetHeaderSize);
+  }
+  queue.clear();
+}
+
+void StreamToTap::settle(const IoOutcome& outcome, size_t frames, size_t frame_bytes) {
+  if (tap_gone_) return;
   switch (outcome.kind) {
     case IoOutcome::Kind::kMoved:
-      counters_.frames.add(train.frames);
-      counters_.bytes.add(train.frame_bytes);
+      counters_.frames.add(frames);
+      counters_.bytes.add(frame_bytes);
       break;
     case IoOutcome::Kind::kWouldBlock:
-      counters_.count_drop(Drop::kTapFull, train.frames);
+      counters_.count_drop(Drop::kTapFull, frames);
       break;
     case IoOutcome::Kind::kDropped:
-      counters_.count_drop(Drop::kTapRefused, train.frames);
+      counters_.count_drop(Drop::kTapRefused, frames);
       break;
     case IoOutcome::Kind::kEndOfStream:
     case IoOutcome::Kind::kGone:

@@ -3,7 +3,8 @@
 // Theory of operation. One large receive per turn; each whole record in it is checked and written
 // to the TAP, one write a frame, since a TAP takes no more; an unfinished record is kept by the
 // assembler. The peer is hostile: what can't be delivered is dropped and counted, what breaks the
-// protocol ends the link. A TAP never makes its writer wait, so there is nothing to buffer.
+// protocol ends the link. A TAP never makes its writer wait, so nothing is buffered beyond the
+// turn: single frames are queued, and the TAP takes all that are queued at once (WriteRing).
 #pragma once
 
 #include <optional>
@@ -71,13 +72,16 @@ class StreamToTap {
 
  private:
   IoOutcome receive(MutableBytes bulk);
-  std::optional<Breach> take_record(const Record& record, Coalescer& coalescer);
+  std::optional<Breach> take_record(const Record& record, BurstBuffer& buffer);
   void take_hello(Bytes frame);
   std::optional<Drop> check_frame(const VirtioNetHeader& header, Bytes frame) const;
-  void deliver(const VirtioNetHeader& header, Bytes frame, Coalescer& coalescer);
+  void deliver(const VirtioNetHeader& header, Bytes frame, BurstBuffer& buffer);
   bool can_join(const VirtioNetHeader& header) const;
-  void write(const Train& train);
-  void flush(Coalescer& coalescer);
+  void flush_trains(BurstBuffer& buffer);
+  void take_train(const Train& train, BurstBuffer& buffer);
+  void write_now(const Train& train);
+  void write_queued(FrameQueue& queue, WriteRing& ring);
+  void settle(const IoOutcome& outcome, size_t frames, size_t frame_bytes);
 
   ByteStream& stream_;
   FramePort& tap_;

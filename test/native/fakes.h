@@ -52,6 +52,8 @@ class FakeTap final : public FramePort {
   // What was written, and what the next writes answer (kMoved when empty).
   std::vector<ByteVector> written;
   std::deque<IoOutcome> write_outcomes;
+  // How many frames were handed over at once, each time.
+  std::vector<size_t> batches;
   size_t read_calls = 0;
 
   void add_frame(const ByteVector& frame, const ByteVector& header = ByteVector(10)) {
@@ -77,6 +79,12 @@ class FakeTap final : public FramePort {
     }
     written.push_back(gather(pieces));
     return moved(written.back().size());
+  }
+
+  size_t write_frames(std::span<const Bytes> frames, std::span<IoOutcome> outcomes,
+                      WriteRing& ring) override {
+    if (!frames.empty()) batches.push_back(frames.size());
+    return FramePort::write_frames(frames, outcomes, ring);
   }
 };
 

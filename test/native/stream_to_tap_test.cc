@@ -270,6 +270,68 @@ TEST_CASE("StreamToTap goes on after a frame that the TAP refuses") {
   CHECK(rig.tap.written == only(with_zero_header(make_frame(60, 2))));
 }
 
+TEST_CASE("StreamToTap hands the single frames of a receive over together") {
+  const ByteVector header{1, 1, 54, 0, 0xB4, 0x05, 34, 0, 16, 0};
+  ByteVector segment = header;
+  append(segment, make_frame(3000));
+  segment[10 + 14] = 0x45;  // IPv4 without options
+  segment[10 + 20] = segment[10 + 21] = 0;
+  segment[10 + 23] = 6;  // TCP
+  Rig rig({.limits = {.accepts = kOffloadChecksum | kOffloadTso4},
+           .deliverable = kOffloadChecksum | kOffloadTso4,
+           .mtu = 4000,
+           .own_nonce = kOwnNonce});
+  ByteVector bytes;
+  std::vector<ByteVector> expected;
+  const auto add = [&](size_t size, uint8_t seed) {
+    append(bytes, make_record(RecordType::kFrame, make_frame(size, seed)));
+    expected.push_back(with_zero_header(make_frame(size, seed)));
+  };
+  SUBCASE("in order around large ones, which go alone") {
+    add(60, 1);
+    add(FrameQueue::kLargestQueued, 2);
+    add(FrameQueue::kLargestQueued + 1, 3);
+    add(60, 4);
+    append(bytes, make_record(RecordType::kOffloadedFrame, segment));
+    expected.push_back(segment);
+    add(60, 5);
+    rig.stream.arrivals.push_back(bytes);
+    CHECK(rig.run() == ReceiveProgress::kIdle);
+    CHECK(rig.tap.batches == std::vector<size_t>{2, 1, 1});
+    CHECK(rig.counters.frames.get() == 6);
+    CHECK(rig.counters.bytes.get() == 3 * 60 + 2 * FrameQueue::kLargestQueued + 1 + 3000);
+  }
+  SUBCASE("no more than the queue holds") {
+    for (size_t i = 0; i < 2 * FrameQueue::kMostFrames + 1; ++i) add(60, static_cast<uint8_t>(i));
+    rig.stream.arrivals.push_back(bytes);
+    CHECK(rig.run() == ReceiveProgress::kIdle);
+    CHECK(rig.tap.batches ==
+          std::vector<size_t>{FrameQueue::kMostFrames, FrameQueue::kMostFrames, 1});
+  }
+  SUBCASE("nothing of one receive is left for the next") {
+    add(60, 1);
+    add(60, 2);
+    rig.stream.arrivals.push_back(bytes);
+    rig.stream.arrivals.push_back(make_record(RecordType::kFrame, make_frame(60, 3)));
+    expected.push_back(with_zero_header(make_frame(60, 3)));
+    CHECK(rig.drain() == ReceiveProgress::kIdle);
+    CHECK(rig.tap.batches == std::vector<size_t>{2, 1});
+  }
+  CHECK(rig.tap.written == expected);
+}
+
+TEST_CASE("StreamToTap counts what came before the TAP was lost in a batch, and nothing after") {
+  Rig rig;
+  ByteVector bytes;
+  for (uint8_t i = 0; i < 3; ++i) append(bytes, make_record(RecordType::kFrame, make_frame(60, i)));
+  rig.stream.arrivals.push_back(bytes);
+  rig.tap.write_outcomes = {moved(70), outcome_of(IoOutcome::Kind::kGone, EBADFD), moved(70)};
+  CHECK(rig.run() == ReceiveProgress::kTapGone);
+  CHECK(rig.pump.error() == EBADFD);
+  CHECK(rig.counters.frames.get() == 1);
+  CHECK(rig.counters.bytes.get() == 60);
+}
+
 TEST_CASE("StreamToTap tells how a link ended") {
   Rig rig;
   SUBCASE("end of stream between records") {

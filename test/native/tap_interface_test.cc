@@ -3,6 +3,7 @@
 
 #include <doctest/doctest.h>
 
+#include "io/write_ring.h"
 #include "net.h"
 
 using namespace arca;
@@ -134,6 +135,61 @@ TEST_CASE("TapDevice: frames in both directions, and the errors of a device that
   CHECK(interface.tap.write_frame(out).kind == Kind::kGone);
   CHECK(interface.tap.read_frame(in).kind == Kind::kGone);
   CHECK(interface.tap.set_carrier(true).error().code == EBADFD);
+}
+
+TEST_CASE("TapDevice: many frames at once, with io_uring and without" * needs_root()) {
+  using Kind = IoOutcome::Kind;
+  const OwnNamespace own;
+  Result<TapInterface> made = TapInterface::create("tap0");
+  REQUIRE(made.ok());
+  TapInterface& interface = made.value();
+  WriteRing ring;
+  bool may_batch = true;
+  SUBCASE("as the kernel lets us") {}
+  SUBCASE("one by one") {
+    // A file that a ring can't write: it gives up for all.
+    const UniqueFd full(::open("/dev/full", O_WRONLY | O_NONBLOCK | O_CLOEXEC));
+    const uint8_t byte = 0;
+    const Bytes one[] = {{&byte, 1}};
+    int32_t result = 0;
+    REQUIRE(ring.write(full.get(), one, std::span(&result, 1)) == 0);
+    REQUIRE(ring.state() == WriteRing::State::kRefused);
+    may_batch = false;
+  }
+  std::vector<ByteVector> frames;
+  for (uint8_t i = 0; i < 70; ++i) frames.push_back(make_frame(60 + i, i));
+  std::vector<ByteVector> wholes;
+  for (const ByteVector& frame : frames) {
+    wholes.emplace_back(kVirtioNetHeaderSize);
+    wholes.back().insert(wholes.back().end(), frame.begin(), frame.end());
+  }
+  wholes[3].resize(kVirtioNetHeaderSize + 5);  // the kernel refuses it
+  const std::vector<Bytes> views(wholes.begin(), wholes.end());
+  std::vector<IoOutcome> outcomes(views.size());
+  const auto write = [&] { return interface.tap.write_frames(views, outcomes, ring); };
+
+  write();
+  for (const IoOutcome& outcome : outcomes) CHECK(outcome.kind == Kind::kDropped);  // down
+
+  REQUIRE(bring_up_silent(interface, 1500).ok());
+  REQUIRE(interface.tap.set_carrier(true).ok());
+  const PacketSocket host("tap0");
+  const size_t calls = write();
+  // Of 70, 64 at once and then 6.
+  CHECK(calls == (ring.state() == WriteRing::State::kOpen ? 2 : 70));
+  if (!may_batch) CHECK(ring.state() == WriteRing::State::kRefused);
+  for (size_t i = 0; i < frames.size(); ++i) {
+    CAPTURE(i);
+    CHECK(outcomes[i].kind == (i == 3 ? Kind::kDropped : Kind::kMoved));
+    if (i != 3) CHECK(host.receive() == frames[i]);
+  }
+
+  REQUIRE(delete_interface("tap0"));
+  write();
+  for (const IoOutcome& outcome : outcomes) {
+    CHECK(outcome.kind == Kind::kGone);
+    CHECK(outcome.error == EBADFD);
+  }
 }
 
 TEST_CASE("Netlink: MTU limits, MAC, and what is not there" * needs_root()) {

@@ -7,6 +7,7 @@ import { mkdtemp, rm, writeFile } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import path from 'node:path';
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
+import type { RelayCounters } from '../../src/native.js';
 import { SLOWDOWN, scaled } from '../support/time.js';
 
 const SCRIPT_TIMEOUT_MS = scaled(40_000);
@@ -467,8 +468,32 @@ describe.skipIf(!isRoot)(
         peersConnected: 1,
         peersRefused: { busy: 0, 'cid-not-allowed': 0 },
         breaches: { 'too-short': 1, 'too-long': 0, 'unknown-type': 0 },
+        tapWrites: { state: 'untried' },
         tapQueueDrops: 0,
       });
+    });
+
+    it('says how frames that came together were written', async () => {
+      const { streamToTap, tapWrites } = (await resultOf(`
+      const engine = new addon.Engine();
+      const listener = events();
+      const relay = engine.createRelay(options('tap0'), listener);
+      relay.listen(unix('s'));
+      const socket = await connect('s');
+      const record = Buffer.concat([Buffer.from([0, 0, 0, 60]), Buffer.alloc(60, 2)]);
+      socket.end(Buffer.concat(Array.from({ length: 32 }, () => record)));
+      while ((await listener.next()).type !== 'peer-gone');
+      const counters = relay.counters();
+      await engine.close();
+      print(counters);
+    `)) as RelayCounters;
+      expect(streamToTap.frames).toBe(32);
+      // A receive, one that finds the end, and what the writes took: the kernel here decides how many.
+      if (tapWrites.state === 'batched') expect(streamToTap.systemCalls).toBe(3);
+      else expect(streamToTap.systemCalls).toBe(34);
+      expect(tapWrites).toEqual(
+        tapWrites.state === 'batched' ? { state: 'batched' } : { state: 'refused', code: expect.stringMatching(/^E/) },
+      );
     });
 
     describe('the end', () => {

@@ -19,6 +19,7 @@ function counters(frames: number): RelayCounters {
     peersConnected: 1,
     peersRefused: { busy: 0, 'cid-not-allowed': 0 },
     breaches: { 'too-long': 0 },
+    tapWrites: { state: 'batched' },
     tapQueueDrops: 2,
     peerUp: 1,
   };

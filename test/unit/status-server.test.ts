@@ -16,6 +16,7 @@ const counters: RelayCounters = {
   peersConnected: 2,
   peersRefused: { busy: 1, 'cid-not-allowed': 0 },
   breaches: { 'too-long': 1 },
+  tapWrites: { state: 'batched' },
   tapQueueDrops: 9,
   peerUp: 1,
 };

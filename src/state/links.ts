@@ -125,11 +125,18 @@ export async function applyLink(
   const { device } = step;
   switch (step.kind) {
     case 'set-up':
+      await setUp(device, true, call);
+      return (undo) => setUp(device, false, undo);
     case 'set-down': {
-      const to = step.kind === 'set-up' ? 'up' : 'down';
-      await ip(['link', 'set', 'dev', device, to], linkStepText(step), call);
-      const back = step.kind === 'set-up' ? 'set-down' : 'set-up';
-      return async (undo) => void (await applyLink({ kind: back, device }, place, undo));
+      const left = deadlineOf(call);
+      // IPv6 addresses go with it.
+      const before = await addressesOf(device, left());
+      await setUp(device, false, left());
+      return async (undo) => {
+        const leftToUndo = deadlineOf(undo);
+        await setUp(device, true, leftToUndo());
+        await addLost(device, before, leftToUndo());
+      };
     }
     case 'set-mtu': {
       await ip(['link', 'set', 'dev', device, 'mtu', String(step.to)], linkStepText(step), call);
@@ -187,17 +194,32 @@ async function addAddress(device: string, address: string, doing: string, call: 
 async function removeAddress(step: LinkStep & { readonly kind: 'remove-address' }, call: CallOptions): Promise<void> {
   const left = deadlineOf(call);
   const { device, address } = step;
-  const addresses = async (): Promise<readonly string[]> => {
-    const text = await ip(['-json', 'address', 'show', 'dev', device], `read the addresses of ${device}`, left());
-    return readAddressShow(text)[0]?.addresses ?? [];
-  };
-  const before = await addresses();
+  const before = await addressesOf(device, left());
   // Somebody was faster.
   if (!before.includes(address)) return;
   await ip(['address', 'del', address, 'dev', device], linkStepText(step), left());
-  const after = await addresses();
-  for (const lost of before.filter((other) => other !== address && !after.includes(other))) {
-    await addAddress(device, lost, `set ${lost} on ${device} again`, left());
+  await addLost(
+    device,
+    before.filter((other) => other !== address),
+    left(),
+  );
+}
+
+async function setUp(device: string, isUp: boolean, call: CallOptions): Promise<void> {
+  const to = isUp ? 'up' : 'down';
+  await ip(['link', 'set', 'dev', device, to], `set ${device} ${to}`, call);
+}
+
+async function addressesOf(device: string, call: CallOptions): Promise<readonly string[]> {
+  const text = await ip(['-json', 'address', 'show', 'dev', device], `read the addresses of ${device}`, call);
+  return readAddressShow(text)[0]?.addresses ?? [];
+}
+
+async function addLost(device: string, before: readonly string[], call: CallOptions): Promise<void> {
+  const left = deadlineOf(call);
+  const after = await addressesOf(device, left());
+  for (const address of before.filter((other) => !after.includes(other))) {
+    await addAddress(device, address, `set ${address} on ${device} again`, left());
   }
 }
 

@@ -115,12 +115,14 @@ describe('addresses', () => {
     const sandbox = box.current;
     const device = await addDevice(sandbox);
     const { remembered } = await bring(sandbox, { desired: [link(device, { addresses: ['10.7.0.1/24'] })] });
+    // The kernel forgets it when the device is down.
+    await ip(sandbox, 'address', 'add', 'fd07::9/64', 'dev', device, 'nodad');
     const desired = [link(device, { addresses: ['10.7.0.2/24'], mtu: 1400, up: false })];
     const { steps } = await bring(sandbox, { desired, remembered, undo: true });
     expect(steps.map(({ kind }) => kind)).toEqual(['remove-address', 'set-mtu', 'set-down', 'add-address']);
     const after = await shown(sandbox, device);
     expect([after.mtu, after.flags.includes('UP')]).toEqual([1500, true]);
-    expect(await addresses(sandbox, device)).toEqual(['10.7.0.1/24']);
+    expect(await addresses(sandbox, device)).toEqual(['10.7.0.1/24', 'fd07::9/64']);
   });
 
   it('of a device that is not there are told, with what ip says', async () => {

@@ -3,7 +3,7 @@ import type { CallOptions } from '../ovsdb/json-rpc.js';
 import { withOvs } from './apply.js';
 import { type ActualBridge, type ActualPort, readDatabase, STATE_OWNER } from './database.js';
 import { rememberedIn } from './device-links.js';
-import { devicesWithDhcp } from './dhcp.js';
+import { readDhcpClients } from './dhcp.js';
 import { flowText, readOwnFlows } from './flows.js';
 import type { Remembered } from './links.js';
 import type { StateContext } from './plan.js';
@@ -28,7 +28,7 @@ export function showState({ context, all, ...call }: ShowOptions): Promise<State
       const flows = isThere ? (await readOwnFlows(context.places, bridge.name, left())).own : [];
       bridges.push(bridgeEntry(bridge, flows.map(flowText), all));
     }
-    const interfaces = interfaceEntries(rememberedIn(database), await devicesWithDhcp(context.dhcp));
+    const interfaces = interfaceEntries(rememberedIn(database), await readDhcpClients(context.dhcp));
     return { version: 1, plugins: { network: { bridges, ...(interfaces.length > 0 && { interfaces }) } } };
   });
 }
@@ -71,8 +71,8 @@ function portEntry(port: ActualPort, all: boolean): PortOrName {
   return Object.keys(entry).length === 1 ? name : entry;
 }
 
-function interfaceEntries(remembered: Remembered, dhcp: ReadonlySet<string>): InterfaceEntry[] {
-  return [...new Set([...remembered.keys(), ...dhcp])].sort().map((name) => {
+function interfaceEntries(remembered: Remembered, dhcp: ReadonlyMap<string, unknown>): InterfaceEntry[] {
+  return [...new Set([...remembered.keys(), ...dhcp.keys()])].sort().map((name) => {
     const addresses = remembered.get(name) ?? [];
     return {
       name,

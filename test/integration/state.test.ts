@@ -1,7 +1,8 @@
 /** `arca state` on a real OVS: what it makes, what it leaves alone, and that the same again changes nothing. */
+import { readFileSync } from 'node:fs';
 import { describe, expect, it } from 'vitest';
 import { ERROR_KINDS } from '../../src/errors.js';
-import { useSandbox } from '../support/sandbox.js';
+import { testDatapath, useSandbox } from '../support/sandbox.js';
 import { addDevice, apply, arcaState, pathsOf, stateText, told } from '../support/state.js';
 
 const box = useSandbox();
@@ -113,6 +114,73 @@ describe('apply', () => {
     expect(answer.exitCode).toBe(ERROR_KINDS['not-confirmed'].exitCode);
     expect(answer.stderr).toContain('--yes does it');
     expect(await rows()).toBe(before);
+  });
+});
+
+describe("the origin document's example", () => {
+  const ORIGIN = readFileSync(new URL('../../docs/examples/state.json', import.meta.url), 'utf8');
+
+  it('applies as printed, but for the datapath where the kernel has none: devices, addresses, flows, and its warning', async () => {
+    const sandbox = box.current;
+    await addDevice(sandbox, 'eth0');
+    const file = ORIGIN.replaceAll('"system"', JSON.stringify(testDatapath()));
+    const answer = await apply(sandbox, file);
+    expect(answer).toMatchObject({ exitCode: 0, changed: true });
+    expect(answer.warnings).toEqual([expect.stringContaining('drops ARP requests, DHCP requests')]);
+    const addresses = (await sandbox.exec('ip', ['-brief', 'address'])).stdout;
+    expect(addresses).toMatch(/^vmbr0-if .* 10\.0\.0\.1\/24/m);
+    expect(addresses).toMatch(/^vmbr1-if .* 10\.0\.1\.1\/24/m);
+    expect(await sandbox.vsctl('list-ports', 'vmbr0')).toBe('eth0\nvmbr0-if');
+    expect((await apply(sandbox, file)).changed).toBe(false);
+    expect((await arcaState(sandbox, 'verify', file)).exitCode).toBe(0);
+  });
+
+  it.skipIf(testDatapath() === 'system')(
+    'as printed on a kernel without that datapath: says so, and takes all of it back',
+    async () => {
+      const sandbox = box.current;
+      await addDevice(sandbox, 'eth0');
+      const before = await rows();
+      const answer = await apply(sandbox, ORIGIN);
+      expect(answer.exitCode).toBe(ERROR_KINDS['state-incomplete'].exitCode);
+      expect(answer.stderr).toContain('bridge vmbr0: ovs-vswitchd could not make it with the datapath system');
+      expect(answer.stderr).toContain('All of it was taken back');
+      expect(await rows()).toBe(before);
+    },
+  );
+});
+
+describe('addresses', () => {
+  const withAddress = (...address: string[]): string =>
+    stateText([{ name: 'sb0', internal_ports: ['sb0-if'], address }]);
+  const ip = async (...args: string[]): Promise<string> => (await box.current.exec('ip', args)).stdout;
+
+  it('come and go with the file; those of others stay', async () => {
+    const sandbox = box.current;
+    await apply(sandbox, withAddress('10.99.0.1/24', 'fd00:99::1/64'));
+    await ip('address', 'add', '10.99.0.7/24', 'dev', 'sb0-if');
+    const { changes } = await apply(sandbox, withAddress('10.99.0.2/24'));
+    expect(pathsOf(changes).sort()).toEqual([
+      'create device sb0-if, address 10.99.0.2/24',
+      'delete device sb0-if, address 10.99.0.1/24',
+      'delete device sb0-if, address fd00:99::1/64',
+    ]);
+    const now = await ip('-brief', 'address', 'show', 'sb0-if');
+    expect(now).toContain('10.99.0.7/24');
+    expect(now).toContain('10.99.0.2/24');
+    expect(now).not.toContain('10.99.0.1/24');
+    expect(await sandbox.vsctl('get', 'Bridge', 'sb0', 'external_ids:arca-state-links')).toBe('"sb0-if=10.99.0.2/24"');
+  });
+
+  it('of a device of no bridge are remembered by the root, and go when the file does not name them', async () => {
+    const sandbox = box.current;
+    await addDevice(sandbox, 'sd0');
+    const file = stateText([], [{ name: 'sd0', address: '10.99.0.1/24', mtu: 1400 }]);
+    expect((await apply(sandbox, file)).exitCode).toBe(0);
+    expect(await ip('address', 'show', 'sd0')).toMatch(/mtu 1400 [\s\S]*10\.99\.0\.1\/24/);
+    expect((await apply(sandbox, stateText([]))).exitCode).toBe(0);
+    expect(await ip('address', 'show', 'sd0')).not.toContain('10.99.0.1');
+    expect(await sandbox.vsctl('get', 'Open_vSwitch', '.', 'external_ids')).not.toContain('arca-state');
   });
 });
 

@@ -36,7 +36,7 @@ export function stateText(bridges: readonly object[], interfaces: readonly objec
   return JSON.stringify({ version: 1, plugins: { network: { bridges: withDatapath, interfaces } } });
 }
 
-/** Runs `arca state VERB -` in the sandbox's network namespace, with the file on standard input. */
+/** Runs `arca state VERB -` in the sandbox's network namespace, with the file on standard input; without a file if it is empty. */
 export async function arcaState(
   sandbox: TestSandbox,
   verb: string,
@@ -59,7 +59,14 @@ export function startState(sandbox: TestSandbox, verb: string, file: string, ...
     '--run-dir',
     `${sandbox.runDir}/ovs-dhcp`,
   ];
-  const [command, args] = sandbox.inNamespace(process.execPath, [ARCA, 'state', verb, '-', ...place, ...options]);
+  const [command, args] = sandbox.inNamespace(process.execPath, [
+    ARCA,
+    'state',
+    verb,
+    ...(file === '' ? [] : ['-']),
+    ...place,
+    ...options,
+  ]);
   const running = startInBackground(command, args, { env: sandbox.fullEnv, input: Buffer.from(file) });
   sandbox.defer(() => running.destroy());
   return running;
@@ -78,7 +85,7 @@ export function told(answer: Answer): Told & Answer {
 const cleaned = new WeakSet<TestSandbox>();
 
 /** At the end of the test nothing of ours is left; a test that applies twice needs it once. */
-function removeLater(sandbox: TestSandbox): void {
+export function removeLater(sandbox: TestSandbox): void {
   if (cleaned.has(sandbox)) return;
   cleaned.add(sandbox);
   sandbox.defer(async () => {

@@ -23,6 +23,7 @@ import { densityMissing, densityStages } from './suites/density.js';
 import { LINK_MEASURES, type LinkMeasure, linkStages, QUICK_CONTENDERS } from './suites/links.js';
 import { microStage } from './suites/micro.js';
 import { switchMissing } from './suites/ovs.js';
+import { ovsdbStage } from './suites/ovsdb.js';
 import { isWanted, onlyMeasures, type Stage } from './suites/stage.js';
 import { startStage } from './suites/start.js';
 import { hasKernelDatapath, KERNEL_DATAPATH_MISSING, switchStages } from './suites/switch.js';
@@ -180,6 +181,11 @@ async function plan(context: Context, options: Options, contenders: readonly Con
     const missing = (await switchMissing(context)) ?? controlMissing(context);
     if (missing === undefined) add([controlStage(context)]);
     else notes.push(`control: not measured: ${missing}`);
+  }
+  if (isAsked('ovsdb')) {
+    const missing = await switchMissing(context);
+    if (missing === undefined) add([ovsdbStage(context)]);
+    else notes.push(`ovsdb: not measured: ${missing}`);
   }
   if (isAsked('density')) {
     const missing = densityMissing(context);

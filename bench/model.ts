@@ -1,7 +1,17 @@
 /** What a run produces, and the names of things in it. The results file holds exactly these. */
 import type { Histogram } from './stats.js';
 
-export const SUITES = ['throughput', 'latency', 'cpu', 'switch', 'start', 'control', 'density', 'micro'] as const;
+export const SUITES = [
+  'throughput',
+  'latency',
+  'cpu',
+  'switch',
+  'start',
+  'control',
+  'ovsdb',
+  'density',
+  'micro',
+] as const;
 export type SuiteName = (typeof SUITES)[number];
 
 interface MetricKind {

@@ -1,6 +1,6 @@
 /**
  * Which of a cluster's servers is of use: the leader, which alone has everything that was committed. Each server tells
- * its own state in the database `_Server`, table Database (ovsdb-server(5), in its manual as `_Server(5)`).
+ * its own state in the database `_Server`, table Database (ovsdb-server(5)).
  */
 import type { OvsdbClient } from './client.js';
 import type { Tables } from './monitor.js';

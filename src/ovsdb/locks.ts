@@ -60,9 +60,10 @@ export function createLocks(connection: () => RpcConnection): Locks {
           .catch(() => {}),
     });
     await answer;
+    void connection().closed.then(() => tell(false));
     return {
       name,
-      isHeld: () => isHeld && connection().isOpen(),
+      isHeld: () => isHeld,
       whenHeld: (call) => whenTrue(() => isHeld, waiters, `lock ${name}`, connection(), call),
       async unlock(call) {
         told.delete(name);
@@ -95,10 +96,11 @@ function whenTrue(
       signal?.removeEventListener('abort', onAbort);
       settle();
     };
+    const fail = (error: RpcError): void => finish(() => reject(error));
     const check = (): void => {
       if (look()) finish(resolve);
+      else if (!connection.isOpen()) fail(new RpcError('closed', `the connection ended while waiting for ${what}`));
     };
-    const fail = (error: RpcError): void => finish(() => reject(error));
     const onAbort = (): void => fail(new RpcError('aborted', `waiting for ${what}: aborted`));
     const timer = setTimeout(
       () => fail(new RpcError('timed-out', `${what} was not free in ${Math.round(timeoutMs)} ms`)),
@@ -106,7 +108,6 @@ function whenTrue(
     );
     waiters.add(check);
     signal?.addEventListener('abort', onAbort, { once: true });
-    void connection.closed.then(fail);
     if (signal?.aborted) onAbort();
     else check();
   });

@@ -3,6 +3,7 @@ import { join } from 'node:path';
 import { afterAll, afterEach, beforeAll, describe, expect, it } from 'vitest';
 import { createClient } from '../../src/control/client.js';
 import { lookUpTag } from '../../src/ovn/network-tag.js';
+import { openSouthbound } from '../../src/ovn/southbound.js';
 import { connectOvsdb, type Operation } from '../../src/ovsdb/client.js';
 import { type OvsdbLink, openOvsdbLink } from '../../src/ovsdb/link.js';
 import { type RpcTarget, readRemotes, type TlsFiles, targetText } from '../../src/ovsdb/remote.js';
@@ -14,11 +15,13 @@ import {
   type OvsdbServer,
   type OvsdbServers,
   ovsdbServers,
+  SOUTHBOUND_SCHEMA,
 } from '../support/ovsdb-servers.js';
 import { eventually, scaled } from '../support/time.js';
 
 const OVS = 'Open_vSwitch';
 const NORTHBOUND = 'OVN_Northbound';
+const SOUTHBOUND = 'OVN_Southbound';
 const call = { timeoutMs: scaled(5000) };
 
 let servers: OvsdbServers;
@@ -227,6 +230,24 @@ describe('a link', () => {
     await seen(link, ['before', 'meanwhile']);
     await server.stop();
   });
+
+  it('is not needed for single calls to a cluster: chassis are written to whoever leads', async () => {
+    const cluster = await servers.startCluster(SOUTHBOUND, SOUTHBOUND_SCHEMA);
+    // Made by northd otherwise.
+    const [first] = cluster;
+    await servers.tool('ovn-sbctl', `--db=${first?.remote}`, '--no-leader-only', 'init');
+    const southbound = openSouthbound({ transport: 'cluster', servers: cluster.map(({ target }) => target) });
+    await southbound.addChassis({ name: 'host-1', encapIp: '192.0.2.1' }, call);
+    for (const member of cluster) {
+      if (/^Role: leader$/m.test(await member.control('cluster/status', SOUTHBOUND))) member.kill('SIGKILL');
+    }
+    const names = await eventually(
+      'the next leader',
+      () => southbound.listChassis(call).catch(() => undefined),
+      20_000,
+    );
+    expect(names.map(({ name }) => name)).toEqual(['host-1']);
+  }, 60_000);
 
   it('finds the new leader of a cluster, and all rows, when the leader is killed or steps down', async () => {
     const cluster = await servers.startCluster(NORTHBOUND, NORTHBOUND_SCHEMA);

@@ -8,6 +8,7 @@ import { eventually, scaled } from './time.js';
 
 export const OVS_SCHEMA = '/usr/share/openvswitch/vswitch.ovsschema';
 export const NORTHBOUND_SCHEMA = '/usr/share/ovn/ovn-nb.ovsschema';
+export const SOUTHBOUND_SCHEMA = '/usr/share/ovn/ovn-sb.ovsschema';
 
 export interface OvsdbServer {
   readonly target: { readonly transport: 'unix'; readonly path: string };

@@ -16,6 +16,8 @@ export interface Request {
   refuse(error: unknown): void;
   /** Anything, on the connection of this request. */
   send(message: unknown): void;
+  /** These bytes, and then the end of the connection. */
+  end(bytes: Uint8Array): void;
   /** An `update2` for the monitor of this request. */
   update(tables: unknown): void;
   /** Ends the connection. */
@@ -62,6 +64,7 @@ export async function scriptedOvsdb({ readsNothing = false } = {}): Promise<Scri
         answer: (result) => send({ id, result, error: null }),
         refuse: (error) => send({ id, error }),
         send,
+        end: (bytes) => socket.end(bytes),
         update: (tables) => send({ id: null, method: 'update2', params: [params[1], tables] }),
         hangUp: () => socket.destroy(),
       };

@@ -165,6 +165,23 @@ describe('a server that misbehaves', () => {
     expect(await failureOf(ask(client))).toMatchObject({ failure: 'protocol' });
   });
 
+  it('may close at any byte: a monitor is whole then, or there is none', async () => {
+    const spec = { P: { columns: { name: 'plain' } } } as const;
+    const answer = '{"id":1,"result":{"P":{"a":{"initial":{"name":"ä"}}}},"error":null}';
+    const update = '{"id":null,"method":"update2","params":["monitor-1",{"P":{"b":{"insert":{"name":"b"}}}}]}';
+    const bytes = Buffer.from(answer + update);
+    const answerBytes = Buffer.byteLength(answer);
+    for (let cut = 0; cut <= bytes.length; cut++) {
+      server.onRequest = ({ end }) => end(bytes.subarray(0, cut));
+      const other = await connectOvsdb(server.target, call);
+      const monitoring = other.monitor('X', spec, () => {}, call);
+      if (cut < answerBytes) expect(await failureOf(monitoring)).toMatchObject({ failure: 'closed' });
+      else expect((await monitoring).get('P')?.get('a')).toEqual({ name: 'ä' });
+      expect(await other.closed).toMatchObject({ failure: 'closed' });
+      if (cut === bytes.length) expect((await monitoring).get('P')?.size).toBe(2);
+    }
+  });
+
   it('is given up when it reads nothing that it is sent', async () => {
     const stopped = await scriptedOvsdb({ readsNothing: true });
     const big = 'x'.repeat(1024 * 1024);

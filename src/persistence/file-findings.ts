@@ -117,7 +117,9 @@ async function judgeRoom({ pid, path, open, mounts }: DatabaseFile, say: Say): P
   }
   if ((await statOf(folder)) === undefined)
     return say('database-writable', 'unknown', 'its folder is not there any more');
-  const { bavail, bsize } = await statfs(folder);
+  const { blocks, bavail, bsize } = await statfs(folder);
+  // ramfs and the like tell no size.
+  if (blocks === 0) return say('database-writable', 'ok', 'its file system has no bounds of its own');
   const freeBytes = bavail * bsize;
   const seen = `${Math.floor(freeBytes / 1024)} KB are free, the file has ${Math.ceil(open.size / 1024)} KB`;
   if (freeBytes >= open.size * LEAST_FREE_FACTOR) return say('database-writable', 'ok', seen);

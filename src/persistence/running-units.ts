@@ -53,7 +53,9 @@ async function readRunningUnits(serverPid: number | undefined, call: CallOptions
     await systemctl('show', `--property=${PROPERTIES.join(',')}`, OVSDB_UNIT, VSWITCHD_UNIT),
   );
   const wantedBy = async (unit: string): Promise<string[]> =>
-    (await systemctl('list-dependencies', '--reverse', '--plain', unit)).split('\n').map((line) => line.trim());
+    (await systemctl('list-dependencies', '--all', '--reverse', '--plain', unit))
+      .split('\n')
+      .map((line) => line.trim());
   const optionFiles = [ovsdb, vswitchd].flatMap(({ EnvironmentFiles = '' }) => EnvironmentFiles.split('\n'));
   const texts = await Promise.all(
     [...new Set(optionFiles.map((text) => text.replace(/ \(ignore_errors=.*\)$/, '')))].map((file) =>

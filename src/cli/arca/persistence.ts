@@ -1,14 +1,23 @@
-/** `arca persistence`: does what OVS holds survive a reboot? Here stand only arguments and output. */
+/** `arca persistence`: does what OVS holds survive a reboot? Here stand only arguments, output and the question. */
 import { resolve } from 'node:path';
+import { createInterface } from 'node:readline/promises';
 import type { Command } from 'commander';
 import { ArcaError } from '../../errors.js';
 import type { Finding, Verdict } from '../../finding.js';
 import { checkPersistence, isPersistent } from '../../persistence/check.js';
+import { applySetup, type FileChange, planRemoval, planSetup, type SetupPlan } from '../../persistence/setup.js';
 import { addHostVerb, openOutput, readHost } from './session.js';
 import { type Colour, coloured, type Style, visible } from './text.js';
 
 interface CheckArguments {
   readonly database?: string;
+}
+
+interface SetupArguments extends CheckArguments {
+  readonly root: string;
+  readonly remove?: true;
+  readonly dryRun?: true;
+  readonly yes?: true;
 }
 
 export function addPersistenceCommands(program: Command): void {
@@ -22,6 +31,17 @@ export function addPersistenceCommands(program: Command): void {
   )
     .option('--database <path>', 'where the database has to be')
     .action(check);
+  addHostVerb(
+    persistence,
+    'setup',
+    'make systemd start OVS so that it does; what the distribution does right is left alone',
+  )
+    .option('--database <path>', 'where the database is to be (default: where it is, if a boot does not empty that)')
+    .option('--root <dir>', 'the system to set up has its / there', '/')
+    .option('--remove', 'take away what earlier setups wrote')
+    .option('--dry-run', 'show what would be written, and write nothing')
+    .option('--yes', 'do not ask')
+    .action(setup);
 }
 
 async function check({ database }: CheckArguments, command: Command): Promise<void> {
@@ -38,6 +58,78 @@ async function check({ database }: CheckArguments, command: Command): Promise<vo
   if (output.isJson) output.printJson({ isPersistent: persistent, findings });
   else output.print(renderFindings(findings, output.style));
   if (!persistent) throw new ArcaError('not-persistent', verdictText(findings));
+}
+
+async function setup(options: SetupArguments, command: Command): Promise<void> {
+  const output = openOutput(command);
+  const { timeoutMs } = readHost(command);
+  const root = resolve(options.root);
+  const databasePath = options.database === undefined ? undefined : readDatabasePath(options.database);
+  const settings = { root, databasePath, timeoutMs };
+  const plan = options.remove ? await planRemoval(root) : await planSetup(settings);
+  const isDone = plan.changes.length === 0;
+  if (!output.isJson) output.print(renderPlan(plan, output.style));
+  if (!options.dryRun && !isDone) {
+    if (!options.yes) await askForYes(plan);
+    const isReloaded = await applySetup(plan, settings);
+    if (!output.isJson) output.print(nextSteps(isReloaded));
+  }
+  if (output.isJson) output.printJson({ applied: !options.dryRun && !isDone, ...plan });
+}
+
+/** It becomes part of units and of shell commands in them. */
+function readDatabasePath(path: string): string {
+  if (/^\/[A-Za-z0-9_./@:+-]+$/.test(path) && !path.endsWith('/')) return path;
+  throw new ArcaError('usage', `--database: '${path}' is no absolute path of letters, digits and _ . / @ : + -`);
+}
+
+async function askForYes({ changes }: SetupPlan): Promise<void> {
+  if (!process.stdin.isTTY) {
+    throw new ArcaError(
+      'not-confirmed',
+      'nothing was written: there is no terminal to ask on; --yes says yes beforehand',
+    );
+  }
+  const terminal = createInterface({ input: process.stdin, output: process.stderr });
+  try {
+    const answer = await terminal.question(`Write these ${changes.length} changes? [y/N] `);
+    if (/^y(es)?$/i.test(answer.trim())) return;
+  } finally {
+    terminal.close();
+  }
+  throw new ArcaError('not-confirmed', 'nothing was written');
+}
+
+function renderPlan({ changes, notes }: SetupPlan, style: Style): string[] {
+  const lines = changes.flatMap((change) => renderChange(change, style));
+  return [...notes.map(visible), ...(changes.length === 0 ? ['Nothing to do.'] : lines)];
+}
+
+function renderChange(change: FileChange, style: Style): string[] {
+  switch (change.kind) {
+    case 'write':
+      return [
+        coloured(`+ ${visible(change.path)}`, 'green', style),
+        ...change.text
+          .trimEnd()
+          .split('\n')
+          .map((line) => `    ${visible(line)}`),
+      ];
+    case 'link':
+      return [coloured(`+ ${visible(change.path)} -> ${visible(change.target)}`, 'green', style)];
+    case 'remove':
+      return [coloured(`- ${visible(change.path)}`, 'red', style)];
+    case 'enable':
+      return [coloured(`+ systemctl enable ${visible(change.unit)}`, 'green', style)];
+  }
+}
+
+function nextSteps(isReloaded: boolean): string[] {
+  if (!isReloaded) return ['Written. It counts from the next boot on.'];
+  return [
+    'Written. It counts from the next start of the daemons on; a restart of them interrupts forwarding:',
+    '  systemctl restart ovsdb-server ovs-vswitchd',
+  ];
 }
 
 function verdictText(findings: readonly Finding[]): string {

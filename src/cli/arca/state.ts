@@ -8,7 +8,7 @@ import { createLogger } from '../../log.js';
 import { applyState, readPlan } from '../../state/apply.js';
 import { checkAllFlows, flowWarnings } from '../../state/bridge-flows.js';
 import { doneText, summaryOf, summaryText } from '../../state/changes.js';
-import { documentProblemText, readStateDocument, type StateDocument } from '../../state/document.js';
+import type { DesiredState } from '../../state/model.js';
 import { type Plan, type StateContext, stateContext } from '../../state/plan.js';
 import { showState } from '../../state/show.js';
 import { verifyState } from '../../state/verify.js';
@@ -278,7 +278,7 @@ async function openSession(
   const { state, warnings } = await readDocument(file, name);
   const { ovsdb } = state;
   await withLines(name, checkAllFlows(state, name, { timeoutMs }));
-  const texts = [...warnings.map(documentProblemText), ...flowWarnings(state, name)];
+  const texts = [...warnings, ...flowWarnings(state, name)];
   if (!output.isJson) warn(texts);
   return {
     ...output,
@@ -289,17 +289,30 @@ async function openSession(
   };
 }
 
-async function readDocument(file: string | undefined, name: string): Promise<StateDocument> {
-  if (file === undefined) return readStateDocument(EMPTY_FILE, name);
+interface ReadDocument {
+  readonly state: DesiredState;
+  readonly warnings: readonly string[];
+}
+
+async function readDocument(file: string | undefined, name: string): Promise<ReadDocument> {
+  const content = file === undefined ? EMPTY_FILE : await readContent(file, name);
+  // Loaded here: the library of its schema takes longer than all the rest of a short verb.
+  const { documentProblemText, readStateDocument } = await import('../../state/document.js');
+  return withLines(
+    name,
+    Promise.resolve().then(() => {
+      const { state, warnings } = readStateDocument(content, name);
+      return { state, warnings: warnings.map(documentProblemText) };
+    }),
+  );
+}
+
+async function readContent(file: string, name: string): Promise<string> {
   const reading = file === STDIN ? readAll(process.stdin) : readFile(file, 'utf8');
-  const content = await reading.catch((cause: unknown) => {
+  return reading.catch((cause: unknown) => {
     const why = errnoOf(cause) === 'ENOENT' ? 'there is no such file' : toArcaError(cause).message;
     throw new ArcaError('usage', `${name} can not be read: ${why}`, { cause });
   });
-  return withLines(
-    name,
-    Promise.resolve().then(() => readStateDocument(content, name)),
-  );
 }
 
 /** Prints the mistakes of the file, a line for each, which the one line of an error can't have. */

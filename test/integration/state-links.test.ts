@@ -1,6 +1,6 @@
 /** Addresses and leases on real devices: ours come and go, those of others stay, and nothing runs twice. */
-import { existsSync, mkdirSync, readFileSync, rmSync, symlinkSync, writeFileSync } from 'node:fs';
-import { join } from 'node:path';
+import { existsSync, mkdirSync, readdirSync, readFileSync, rmSync, symlinkSync, writeFileSync } from 'node:fs';
+import { basename, join } from 'node:path';
 import { fileURLToPath } from 'node:url';
 import { describe, expect, it } from 'vitest';
 import { run } from '../../src/exec.js';
@@ -47,8 +47,8 @@ async function ask(sandbox: TestSandbox, request: Request, { timeoutMs = 10_000,
   return JSON.parse(stdout);
 }
 
-async function bring(sandbox: TestSandbox, request: Request): Promise<Answer> {
-  const answer = (await ask(sandbox, request)) as Answer;
+async function bring(sandbox: TestSandbox, request: Request, env = {}): Promise<Answer> {
+  const answer = (await ask(sandbox, request, { env })) as Answer;
   expect(answer).toHaveProperty('steps');
   return answer;
 }
@@ -136,9 +136,9 @@ describe('addresses', () => {
 
 const isInstalled = (command: string): boolean =>
   ['/usr/sbin', '/sbin', '/usr/bin'].some((folder) => existsSync(join(folder, command)));
-const hasDhcp = isInstalled('udhcpc') && isInstalled('udhcpd');
+const hasDhcp = ['udhcpc', 'udhcpd', 'dhclient'].every(isInstalled);
 
-describe.skipIf(!hasDhcp)('dhcp (needs udhcpc and udhcpd; scripts/setup installs them)', () => {
+describe.skipIf(!hasDhcp)('dhcp (needs udhcpc, udhcpd and dhclient; scripts/setup --all installs them)', () => {
   /** A DHCP server in VLAN 77, on a host of its own; it leases 10.9.0.50, and gives itself as the router. */
   async function startServer(sandbox: TestSandbox): Promise<Partner> {
     const partner = await createPartner(sandbox, TAG, 9);
@@ -164,15 +164,27 @@ describe.skipIf(!hasDhcp)('dhcp (needs udhcpc and udhcpd; scripts/setup installs
     return partner;
   }
 
-  const clients = (sandbox: TestSandbox, device: string) =>
-    findByArgument('udhcpc', join(runDirOf(sandbox), `dhcp-${device}.pid`));
+  const clients = (sandbox: TestSandbox, device: string, command = 'udhcpc') =>
+    findByArgument(command, join(runDirOf(sandbox), `dhcp-${device}.pid`));
 
   /** Whatever a test leaves is ended after it. */
   function deferStop(sandbox: TestSandbox, device: string): void {
     sandbox.defer(async () => {
-      for (const { pid } of await clients(sandbox, device)) process.kill(pid, 'SIGKILL');
+      for (const command of ['udhcpc', 'dhclient']) {
+        for (const { pid } of await clients(sandbox, device, command)) process.kill(pid, 'SIGKILL');
+      }
       rmSync(runDirOf(sandbox), { recursive: true, force: true });
     });
+  }
+
+  /** An environment in which no other programs are installed. */
+  async function onlyCommands(sandbox: TestSandbox, ...commands: string[]): Promise<{ PATH: string }> {
+    const folder = join(sandbox.runDir, 'bin');
+    mkdirSync(folder);
+    sandbox.defer(async () => rmSync(folder, { recursive: true }));
+    const { stdout } = await run('which', commands, { timeoutMs: scaled(5_000) });
+    for (const path of stdout.trim().split('\n')) symlinkSync(path, join(folder, basename(path)));
+    return { PATH: folder };
   }
 
   it('gets a lease, once, that goes with its client and touches nothing else', async () => {
@@ -236,6 +248,26 @@ describe.skipIf(!hasDhcp)('dhcp (needs udhcpc and udhcpd; scripts/setup installs
     expect(await addresses(sandbox, device)).toEqual([]);
   });
 
+  it('takes dhclient where udhcpc is not installed', async () => {
+    const sandbox = box.current;
+    const partner = await startServer(sandbox);
+    const device = await addDevice(sandbox);
+    deferStop(sandbox, device);
+    await ip(sandbox, 'link', 'set', device, 'up');
+    await ip(sandbox, 'address', 'add', '10.9.0.200/24', 'dev', device);
+    const env = await onlyCommands(sandbox, 'ip', 'dhclient', 'cat', 'rm');
+    const desired = [link(device, { dhcp: true })];
+    expect((await bring(sandbox, { desired }, env)).left).toEqual([]);
+    expect((await addresses(sandbox, device)).sort()).toEqual(['10.9.0.200/24', '10.9.0.50/24']);
+    expect((await ip(sandbox, 'route', 'show', 'default')).stdout).toContain(`via ${partner.address} dev ${device}`);
+    expect(await clients(sandbox, device, 'dhclient')).toHaveLength(1);
+    expect((await bring(sandbox, { desired }, env)).steps).toEqual([]);
+    await bring(sandbox, { desired: [] }, env);
+    expect(await clients(sandbox, device, 'dhclient')).toEqual([]);
+    expect(await addresses(sandbox, device)).toEqual(['10.9.0.200/24']);
+    expect(readdirSync(runDirOf(sandbox))).toEqual([]);
+  });
+
   it('says that nobody answers, and leaves no client', async () => {
     const sandbox = box.current;
     const device = await addDevice(sandbox);
@@ -254,12 +286,13 @@ describe.skipIf(!hasDhcp)('dhcp (needs udhcpc and udhcpd; scripts/setup installs
     const sandbox = box.current;
     const device = await addDevice(sandbox);
     deferStop(sandbox, device);
-    const bin = join(sandbox.runDir, 'bin');
-    mkdirSync(bin);
-    sandbox.defer(async () => rmSync(bin, { recursive: true }));
-    const { stdout } = await run('which', ['ip'], { timeoutMs: scaled(5_000) });
-    symlinkSync(stdout.trim(), join(bin, 'ip'));
-    const answer = await ask(sandbox, { desired: [link(device, { dhcp: true })] }, { env: { PATH: bin } });
+    const answer = await ask(
+      sandbox,
+      { desired: [link(device, { dhcp: true })] },
+      {
+        env: await onlyCommands(sandbox, 'ip'),
+      },
+    );
     expect(answer).toEqual({
       code: 'command-missing',
       message: `dhcp on ${device} wants a DHCP client, and none is installed (Debian: udhcpc or isc-dhcp-client)`,

@@ -43,7 +43,7 @@ export function createLocks(connection: () => RpcConnection): Locks {
       isHeld = now;
       for (const check of [...waiters]) check();
     };
-    const answer = connection().call(method, [name], {
+    await connection().call(method, [name], {
       ...options,
       onResult(result) {
         // Before the notifications behind the answer.
@@ -53,13 +53,12 @@ export function createLocks(connection: () => RpcConnection): Locks {
           onChange(now);
         });
       },
-      // Nobody would know that we hold it. If this fails the connection has ended, and the lock with it.
+      // Nobody would know that we hold it. The server reads this behind the request, whether or not it answers in time.
       onGivenUp: () =>
         void connection()
           .call('unlock', [name], { timeoutMs: GIVE_BACK_MS })
           .catch(() => {}),
     });
-    await answer;
     void connection().closed.then(() => tell(false));
     return {
       name,

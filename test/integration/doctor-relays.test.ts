@@ -4,39 +4,58 @@
  */
 import { readdir, rm } from 'node:fs/promises';
 import { join } from 'node:path';
-import { beforeEach, describe, expect, it } from 'vitest';
+import { describe, expect, it } from 'vitest';
 import type { Attachment } from '../../src/control/model.js';
 import { findProcess } from '../../src/processes.js';
-import { type ControlProcess, joinNetwork, makeNetwork, specHere, startControl } from '../support/control.js';
-import { doctor, doctorText, expectFinding, expectWell } from '../support/doctor.js';
+import {
+  type ControlProcess,
+  type Joined,
+  joinNetwork,
+  makeNetwork,
+  specHere,
+  startControl,
+} from '../support/control.js';
+import { type DoctorAnswer, doctor, doctorText, expectFinding, expectWell } from '../support/doctor.js';
 import { testDatapath, useSandbox } from '../support/sandbox.js';
 import { eventually, scaled } from '../support/time.js';
 
-const box = useSandbox();
-let control: ControlProcess;
+/** For tests that kill nothing. */
+let shared: ControlProcess;
+let web: Joined;
 
-beforeEach(async () => {
-  // The last of all: what relays that a test has killed left.
-  box.current.defer(removeRests);
-  control = await startControl(box.current);
+const box = useSandbox(async (sandbox) => {
+  shared = await startControl(sandbox);
+  const { name } = await makeNetwork(sandbox, shared);
+  web = await joinNetwork(sandbox, shared, 'web', name);
+  return undefined;
 });
 
 const ip = (...args: string[]) => box.current.exec('ip', args);
-const look = (...args: string[]) => doctor(box.current, args, { runDir: control.runDir });
+const look = (...args: string[]) => doctor(box.current, args, { runDir: shared.runDir });
 
-async function attach(container = 'web'): Promise<Attachment> {
+interface Attached {
+  readonly control: ControlProcess;
+  readonly attachment: Attachment;
+  readonly tap: string;
+  readonly look: (...args: string[]) => Promise<DoctorAnswer>;
+}
+
+/** Of an arca-control of its own, for a test that kills it. */
+async function attachAlone(): Promise<Attached> {
+  // The last of all: what relays that a test has killed left.
+  box.current.defer(removeRests);
+  const control = await startControl(box.current);
   const { name } = await makeNetwork(box.current, control);
-  return (await control.attach(specHere(box.current, container, name))).value;
+  const attachment = (await control.attach(specHere(box.current, 'api', name))).value;
+  const lookHere = (...args: string[]) => doctor(box.current, args, { runDir: control.runDir });
+  return { control, attachment, tap: attachment.tap, look: lookHere };
 }
 
-/** Its relay, killed with nobody to start another one: control went before it. */
-async function killAll({ relayPid }: Attachment): Promise<void> {
-  await control.kill();
-  await endRelay(relayPid);
-}
-
-async function endRelay(pid: number | null): Promise<void> {
+/** Its relay is killed with nobody to start another one: control went before it. */
+async function killAll({ control, attachment }: Attached): Promise<void> {
+  const pid = attachment.relayPid;
   if (pid === null) throw new Error('there is no relay');
+  await control.kill();
   process.kill(pid, 'SIGKILL');
   await eventually('the end of the relay', async () => ((await findProcess(pid)) === undefined ? true : undefined));
 }
@@ -44,12 +63,13 @@ async function endRelay(pid: number | null): Promise<void> {
 async function removeRests(): Promise<void> {
   const { vsctl, runDir } = box.current;
   const marked = ['--bare', '--columns=name', 'find', 'Port', 'external_ids:arca-owner=arca-relay'];
-  for (const name of (await vsctl(...marked)).split(/\s+/).filter(Boolean)) await vsctl('del-port', name);
-  for (const name of await readdir(runDir)) if (name.endsWith('.ep')) await rm(join(runDir, name));
+  const names = (await vsctl(...marked)).split(/\s+/).filter((name) => name !== '' && name !== web.attachment.tap);
+  for (const name of names) await vsctl('del-port', name);
+  for (const name of await readdir(runDir)) if (/^api-.*\.ep$/.test(name)) await rm(join(runDir, name));
 }
 
 /** Ports of br-int, TAP devices and sockets in the run directory. */
-async function traces(): Promise<readonly string[]> {
+async function traces(control: ControlProcess): Promise<readonly string[]> {
   const ports = (await box.current.vsctl('list-ports', 'br-int')).split('\n').filter(Boolean);
   const links = JSON.parse((await ip('-json', 'link')).stdout) as { ifname: string }[];
   const sockets = await readdir(join(control.runDir, 'relays'));
@@ -62,8 +82,6 @@ async function traces(): Promise<readonly string[]> {
 
 describe('attachments that work', () => {
   it('nothing but ok and notes, and exit code 0', async () => {
-    const { name } = await makeNetwork(box.current, control);
-    await joinNetwork(box.current, control, 'web', name);
     const ids = JSON.parse((await doctorText(box.current, ['--list', '--json'])).stdout) as { id: string }[];
     // Where the databases of a test are is not where those of a machine belong.
     const all = ids.map(({ id }) => id).filter((id) => id !== 'persistence');
@@ -75,22 +93,21 @@ describe('attachments that work', () => {
   });
 
   it('--fix has nothing to do, and does nothing', async () => {
-    await attach();
-    const before = await traces();
+    const before = await traces(shared);
     const { fixes, exitCode } = await look('relays', 'orphaned-ports', 'orphaned-taps', 'stale-sockets', '--fix');
     expect(fixes).toEqual([]);
     expect(exitCode).toBe(0);
-    expect(await traces()).toEqual(before);
+    expect(await traces(shared)).toEqual(before);
   });
 });
 
 describe('what a relay that was killed leaves', () => {
   it('its port and its socket are told, and --fix removes them, once', async () => {
-    const attachment = await attach();
-    const { tap, logicalPort } = attachment;
-    await killAll(attachment);
+    const alone = await attachAlone();
+    const { control, tap } = alone;
+    await killAll(alone);
     const checks = ['orphaned-ports', 'stale-sockets'];
-    const ill = await look(...checks, 'attachments', 'arca-control');
+    const ill = await alone.look(...checks, 'attachments', 'arca-control');
     expectFinding(ill, {
       id: 'orphaned-ports',
       verdict: 'warning',
@@ -110,7 +127,7 @@ describe('what a relay that was killed leaves', () => {
       ...{
         id: 'attachments',
         verdict: 'problem',
-        subject: `attachment ${logicalPort}`,
+        subject: `attachment ${alone.attachment.logicalPort}`,
         evidence: /no relay/,
       },
     });
@@ -122,40 +139,32 @@ describe('what a relay that was killed leaves', () => {
       mend: /start/,
     });
 
-    const before = await traces();
+    const before = await traces(control);
     expect(before).toEqual(expect.arrayContaining([`port ${tap}`, `socket ${tap}.sock`]));
-    const fixed = await look(...checks, '--fix');
+    const fixed = await alone.look(...checks, '--fix');
     expect(fixed.fixes.map(({ fix, outcome }) => [fix.kind, outcome]).sort()).toEqual([
       ['remove-port', 'done'],
       ['remove-socket', 'done'],
     ]);
     expectWell(fixed);
-    expect(await traces()).toEqual(before.filter((trace) => trace !== `port ${tap}` && trace !== `socket ${tap}.sock`));
-    const again = await look(...checks, '--fix');
+    const gone = [`port ${tap}`, `socket ${tap}.sock`];
+    expect(await traces(control)).toEqual(before.filter((trace) => !gone.includes(trace)));
+    const again = await alone.look(...checks, '--fix');
     expect(again.fixes).toEqual([]);
     expectWell(again);
   });
 
-  it('--fix says in words what it did', async () => {
-    const attachment = await attach();
-    const { tap } = attachment;
-    await killAll(attachment);
-    const { stdout } = await doctorText(box.current, ['orphaned-ports', '--fix', '--quiet'], {
-      runDir: control.runDir,
-    });
-    expect(stdout).toContain(`fixed: port ${tap}, which has no device`);
-  });
-
-  it('a TAP that somebody made persistent under its name is in its way; --fix removes it, and no held one', async () => {
-    const attachment = await attach();
-    const { tap } = attachment;
-    await killAll(attachment);
-    await ip('tuntap', 'add', tap, 'mode', 'tap');
-    await ip('tuntap', 'add', 'tapforeign', 'mode', 'tap');
-    box.current.defer(async () => {
-      for (const name of [tap, 'tapforeign']) await ip('link', 'delete', name).catch(() => {});
-    });
-    expectFinding(await look('orphaned-taps'), {
+  it('a TAP that somebody made persistent under its name is in its way; --fix removes it, and says so', async () => {
+    const alone = await attachAlone();
+    const { control, tap } = alone;
+    await killAll(alone);
+    for (const name of [tap, 'tapforeign']) {
+      await ip('tuntap', 'add', name, 'mode', 'tap');
+      box.current.defer(async () => {
+        await ip('link', 'delete', name).catch(() => {});
+      });
+    }
+    expectFinding(await alone.look('orphaned-taps'), {
       ...{
         id: 'orphaned-taps',
         verdict: 'warning',
@@ -164,38 +173,37 @@ describe('what a relay that was killed leaves', () => {
         mend: /--fix/,
       },
     });
-    const { fixes } = await look('orphaned-taps', '--fix');
-    expect(fixes.filter(({ fix }) => fix.kind === 'remove-tap')).toEqual([
-      { fix: { kind: 'remove-tap', device: tap }, outcome: 'done', detail: '' },
-    ]);
-    expect(await traces()).toContain('device tapforeign');
-    expect(await traces()).not.toContain(`device ${tap}`);
-    expectWell(await look('orphaned-taps'));
+    const args = ['orphaned-taps', '--fix', '--quiet'];
+    const { stdout, exitCode } = await doctorText(box.current, args, { runDir: control.runDir });
+    expect(stdout).toContain(`fixed: TAP device ${tap}, which nobody holds`);
+    expect(exitCode).toBe(0);
+    const after = await traces(control);
+    expect(after).toEqual(expect.arrayContaining(['device tapforeign', `device ${web.attachment.tap}`]));
+    expect(after).not.toContain(`device ${tap}`);
   });
 
   it('another device under its name is told, and stays', async () => {
-    const attachment = await attach();
-    const { tap } = attachment;
-    await killAll(attachment);
+    const alone = await attachAlone();
+    const { tap } = alone;
+    await killAll(alone);
     await ip('link', 'add', tap, 'type', 'veth', 'peer', 'name', 'doctorveth');
     box.current.defer(async () => {
       await ip('link', 'delete', tap);
     });
-    const answer = await look('orphaned-taps', '--fix');
+    const answer = await alone.look('orphaned-taps', '--fix');
     expectFinding(answer, {
       id: 'orphaned-taps',
       verdict: 'problem',
       subject: `device ${tap}`,
       evidence: /no TAP \(veth\)/,
     });
-    expect(await traces()).toContain(`device ${tap}`);
+    expect(await traces(alone.control)).toContain(`device ${tap}`);
   });
 });
 
 describe('relays that live', () => {
   it('one that is stopped', async () => {
-    const { relayPid } = await attach();
-    const pid = relayPid ?? 0;
+    const pid = web.attachment.relayPid ?? 0;
     process.kill(pid, 'SIGSTOP');
     try {
       expectFinding(await look('relays', '--timeout', String(scaled(2_000) / 1000)), {
@@ -213,26 +221,12 @@ describe('relays that live', () => {
     expectWell(await look('relays'));
   });
 
-  it('one that no logical port wants', async () => {
-    const { logicalPort, relayPid, tap } = await attach();
+  it('one with the tag of another network, and one that no logical port wants', async () => {
+    const alone = await attachAlone();
+    const { control, attachment, tap } = alone;
     await control.kill();
-    await box.current.nbctl('lsp-del', logicalPort);
-    expectFinding(await look('relays'), {
-      ...{
-        id: 'relays',
-        verdict: 'warning',
-        subject: `relay of ${tap}`,
-        evidence: /no logical port of ours wants it/,
-        mend: new RegExp(`kill ${relayPid}`),
-      },
-    });
-  });
-
-  it('one whose port has a tag of another network', async () => {
-    const { tap, network } = await attach();
-    await control.kill();
-    await box.current.nbctl('set', 'Logical_Switch', network, 'external_ids:vlan_tag=3999');
-    expectFinding(await look('tags'), {
+    await box.current.nbctl('set', 'Logical_Switch', attachment.network, 'external_ids:vlan_tag=3999');
+    expectFinding(await alone.look('tags'), {
       ...{
         id: 'tags',
         verdict: 'problem',
@@ -241,11 +235,15 @@ describe('relays that live', () => {
         mend: /reconcile/,
       },
     });
+    await box.current.nbctl('lsp-del', attachment.logicalPort);
+    expectFinding(await alone.look('relays'), {
+      ...{ id: 'relays', verdict: 'warning', subject: `relay of ${tap}`, evidence: /no logical port of ours wants it/ },
+      mend: new RegExp(`kill ${attachment.relayPid}`),
+    });
   });
 
-  it('an MTU that somebody changed', async () => {
-    const { tap } = await attach();
-    expectWell(await look('mtu'));
+  it('an MTU that somebody changed, on the TAP', async () => {
+    const { tap } = web.attachment;
     await ip('link', 'set', 'dev', tap, 'mtu', '1280');
     const { mend } = expectFinding(await look('mtu'), {
       ...{
@@ -260,7 +258,7 @@ describe('relays that live', () => {
   });
 
   it('a TAP that shows the host: every setting that a relay makes, undone', async () => {
-    const { tap } = await attach();
+    const { tap } = web.attachment;
     expectWell(await look('exposure'));
     const sysctl = (key: string, value: number) =>
       box.current.exec('sysctl', ['-qw', `net.${key.replace('TAP', tap)}=${value}`]);
@@ -269,8 +267,7 @@ describe('relays that live', () => {
     await ip('link', 'set', 'dev', tap, 'arp', 'on');
     await ip('address', 'add', '10.88.0.1/24', 'dev', tap);
     const answer = await look('exposure');
-    const evidence = answer.findings.map((finding) => finding.evidence);
-    expect(evidence).toEqual([
+    expect(answer.findings.map((finding) => finding.evidence)).toEqual([
       expect.stringContaining('rp_filter is 0'),
       'IPv6 is on',
       'the host answers ARP on it',
@@ -279,33 +276,32 @@ describe('relays that live', () => {
     const verdict = testDatapath() === 'netdev' ? 'problem' : 'note';
     expect(answer.findings.map((finding) => finding.verdict)).toEqual([verdict, verdict, verdict, verdict]);
     for (const { mend } of answer.findings) await box.current.exec('sh', ['-c', mend ?? 'false']);
-    expectWell(await look('exposure'));
+    const { findings } = await look('exposure');
+    expect(findings).toMatchObject([{ verdict: 'ok' }]);
   });
 });
 
 describe('arca-control', () => {
-  it('one that hangs, and one that never was', async () => {
-    process.kill(control.pid, 'SIGSTOP');
+  it('one that hangs, one that never was, and one that says what is ill', async () => {
+    process.kill(shared.pid, 'SIGSTOP');
     try {
       expectFinding(await look('arca-control', '--timeout', String(scaled(2_000) / 1000)), {
         ...{ id: 'arca-control', verdict: 'problem', subject: 'arca-control', evidence: /^hangs/ },
       });
     } finally {
-      process.kill(control.pid, 'SIGCONT');
+      process.kill(shared.pid, 'SIGCONT');
     }
-    expectWell(await look('arca-control'));
     const none = await doctor(box.current, ['arca-control']);
     expectFinding(none, { id: 'arca-control', verdict: 'note', subject: 'arca-control', evidence: /none runs/ });
-  });
 
-  it('tells what is ill by its own account', async () => {
-    const pid = (await box.current.daemons())['ovn-northd'] ?? 0;
-    process.kill(pid, 'SIGSTOP');
+    const northd = (await box.current.daemons())['ovn-northd'] ?? 0;
+    process.kill(northd, 'SIGSTOP');
     try {
       const answer = await look('arca-control', '--timeout', String(scaled(20_000) / 1000));
       expectFinding(answer, { id: 'arca-control', verdict: 'problem', subject: 'arca-control: northd', evidence: /./ });
     } finally {
-      process.kill(pid, 'SIGCONT');
+      process.kill(northd, 'SIGCONT');
     }
+    expectWell(await look('arca-control'));
   });
 });

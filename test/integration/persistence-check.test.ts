@@ -133,6 +133,21 @@ describe('a database on the disk', () => {
   });
 });
 
+it('a state file says where the database and the server are', async () => {
+  await startServer();
+  const file = join(root, 'state.json');
+  const checkBy = (path: string): Promise<unknown> =>
+    writeFile(
+      file,
+      JSON.stringify({ version: 1, plugins: { network: { ovsdb: { socket_path: socket(), database_path: path } } } }),
+    ).then(() => run(process.execPath, [ARCA, 'persistence', 'check', '--state', file], call()));
+  await expect(checkBy(database())).resolves.toMatchObject({ stdout: expect.stringMatching(/^ok +configured path/m) });
+  await expect(checkBy('/etc/elsewhere.db')).rejects.toMatchObject({
+    exitCode: 115,
+    output: { stdout: expect.stringMatching(/^problem +configured path/m) },
+  });
+});
+
 describe('what lies below the file', () => {
   const overlay = (upper: string): string =>
     `mkdir -p ${upper}/u ${upper}/w; mount -t overlay -o lowerdir=${folder},upperdir=${upper}/u,workdir=${upper}/w overlay ${folder}`;

@@ -1,19 +1,24 @@
 /** `arca persistence`: does what OVS holds survive a reboot? Here stand only arguments, output and the question. */
+import { readFile } from 'node:fs/promises';
 import { resolve } from 'node:path';
-import { createInterface } from 'node:readline/promises';
 import type { Command } from 'commander';
 import { ArcaError } from '../../errors.js';
 import type { Finding, Verdict } from '../../finding.js';
 import { checkPersistence, isPersistent } from '../../persistence/check.js';
 import { applySetup, type FileChange, planRemoval, planSetup, type SetupPlan } from '../../persistence/setup.js';
+import { readStateDocument } from '../../state/document.js';
+import type { OvsdbSettings } from '../../state/model.js';
+import { askForYes } from './confirm.js';
 import { addHostVerb, openOutput, readHost } from './session.js';
 import { type Colour, coloured, type Style, visible } from './text.js';
 
 interface CheckArguments {
   readonly database?: string;
+  readonly state?: string;
 }
 
-interface SetupArguments extends CheckArguments {
+interface SetupArguments {
+  readonly database?: string;
   readonly root: string;
   readonly remove?: true;
   readonly dryRun?: true;
@@ -30,12 +35,13 @@ export function addPersistenceCommands(program: Command): void {
     'prove that the running ovsdb-server writes to a file that survives; exit code 115 if not',
   )
     .option('--database <path>', 'where the database has to be')
+    .option('--state <file>', 'a state file that says so (ovsdb.database_path), and where the server listens')
     .action(check);
-  addHostVerb(
-    persistence,
-    'setup',
-    'make systemd start OVS so that it does; what the distribution does right is left alone',
-  )
+  persistence
+    .command('setup')
+    .description('make systemd start OVS so that it does; what the distribution does right is left alone')
+    .option('--timeout <seconds>', 'for each call of systemctl (default: 60)')
+    .option('--json', 'print JSON')
     .option('--database <path>', 'where the database is to be (default: where it is, if a boot does not empty that)')
     .option('--root <dir>', 'the system to set up has its / there', '/')
     .option('--remove', 'take away what earlier setups wrote')
@@ -44,13 +50,14 @@ export function addPersistenceCommands(program: Command): void {
     .action(setup);
 }
 
-async function check({ database }: CheckArguments, command: Command): Promise<void> {
+async function check({ database, state }: CheckArguments, command: Command): Promise<void> {
   const { ovsSocketPath, timeoutMs } = readHost(command);
   const output = openOutput(command);
+  const said = state === undefined ? undefined : await readSettings(state);
   const work = checkPersistence({
-    ovsSocketPath,
+    ovsSocketPath: ovsSocketPath ?? said?.socketPath,
     env: process.env,
-    databasePath: database === undefined ? undefined : resolve(database),
+    databasePath: database === undefined ? said?.databasePath : resolve(database),
     timeoutMs,
   });
   const findings = await output.waiting('checking', work);
@@ -70,7 +77,7 @@ async function setup(options: SetupArguments, command: Command): Promise<void> {
   const isDone = plan.changes.length === 0;
   if (!output.isJson) output.print(renderPlan(plan, output.style));
   if (!options.dryRun && !isDone) {
-    if (!options.yes) await askForYes(plan);
+    if (!options.yes) await askForYes(`${plan.changes.length} changes`, output.isJson);
     const isReloaded = await applySetup(plan, settings);
     if (!output.isJson) output.print(nextSteps(isReloaded));
   }
@@ -81,23 +88,6 @@ async function setup(options: SetupArguments, command: Command): Promise<void> {
 function readDatabasePath(path: string): string {
   if (/^\/[A-Za-z0-9_./@:+-]+$/.test(path) && !path.endsWith('/')) return path;
   throw new ArcaError('usage', `--database: '${path}' is no absolute path of letters, digits and _ . / @ : + -`);
-}
-
-async function askForYes({ changes }: SetupPlan): Promise<void> {
-  if (!process.stdin.isTTY) {
-    throw new ArcaError(
-      'not-confirmed',
-      'nothing was written: there is no terminal to ask on; --yes says yes beforehand',
-    );
-  }
-  const terminal = createInterface({ input: process.stdin, output: process.stderr });
-  try {
-    const answer = await terminal.question(`Write these ${changes.length} changes? [y/N] `);
-    if (/^y(es)?$/i.test(answer.trim())) return;
-  } finally {
-    terminal.close();
-  }
-  throw new ArcaError('not-confirmed', 'nothing was written');
 }
 
 function renderPlan({ changes, notes }: SetupPlan, style: Style): string[] {
@@ -130,6 +120,13 @@ function nextSteps(isReloaded: boolean): string[] {
     'Written. It counts from the next start of the daemons on; a restart of them interrupts forwarding:',
     '  systemctl restart ovsdb-server ovs-vswitchd',
   ];
+}
+
+async function readSettings(file: string): Promise<OvsdbSettings> {
+  const text = await readFile(file, 'utf8').catch((cause: Error) => {
+    throw new ArcaError('usage', `${file} can not be read: ${cause.message}`, { cause });
+  });
+  return readStateDocument(text, file).state.ovsdb;
 }
 
 function verdictText(findings: readonly Finding[]): string {

@@ -1,5 +1,7 @@
 #include "relay/stream_to_tap.h"
 
+#include <sched.h>
+
 namespace arca {
 namespace {
 
@@ -149,7 +151,14 @@ void StreamToTap::take_train(const Train& train, BurstBuffer& buffer) {
     return;
   }
   queue.add(train.header, train.pieces[0]);
-  if (queue.is_full()) write_queued(queue, buffer.ring());
+  if (queue.is_full()) {
+    write_queued(queue, buffer.ring());
+    // Whoever reads behind the TAP may wait for this processor, and its socket has room for a few
+    // hundred small frames: what is written without a pause would be lost there, after all that
+    // was done for it.
+    ::sched_yield();
+    counters_.system_calls.add();
+  }
 }
 
 void StreamToTap::write_now(const Train& train) {

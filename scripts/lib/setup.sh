@@ -23,6 +23,7 @@ readonly PACKAGES_TO_RUN="
 "
 readonly PACKAGES_FOR_VM="
   user-mode-linux      linux.uml
+  e2fsprogs            mkfs.ext4
 "
 readonly PACKAGES_TO_TEST="
   doctest-dev          /usr/include/doctest/doctest.h
@@ -31,7 +32,6 @@ readonly PACKAGES_TO_TEST="
   systemd              systemd-analyze
   udhcpc               udhcpc
   udhcpd               udhcpd
-  isc-dhcp-client      dhclient
 "
 
 readonly LEAST_NODE=20.17

@@ -32,6 +32,7 @@ readonly PACKAGES_TO_TEST="
   systemd              systemd-analyze
   udhcpc               udhcpc
   udhcpd               udhcpd
+  isc-dhcp-client      dhclient
 "
 
 readonly LEAST_NODE=20.17

@@ -54,7 +54,7 @@ export async function examine(
   call: CallOptions,
 ): Promise<Examination> {
   const left = deadlineOf(call);
-  const fixes = fix ? await repair(places, left) : [];
+  const fixes = fix ? await repair(places, checks, left) : [];
   const facts = createFacts(createReaders(places), left());
   const found = await Promise.all(checks.map((check) => check.run(facts)));
   const findings = found.flat();
@@ -62,10 +62,14 @@ export async function examine(
 }
 
 /** The look for what there is to mend has half of the time: the rest is for mending, and for looking again. */
-async function repair(places: DoctorPlaces, left: () => CallOptions): Promise<readonly FixResult[]> {
+async function repair(
+  places: DoctorPlaces,
+  checks: readonly Check[],
+  left: () => CallOptions,
+): Promise<readonly FixResult[]> {
   const whole = left();
   const facts = createFacts(createReaders(places), { ...whole, timeoutMs: whole.timeoutMs / 2 });
-  const fixes = await planFixes(facts);
+  const fixes = await planFixes(facts, checks);
   // Each of them takes milliseconds; one that hangs leaves time to say so.
   return applyFixes(fixes, places, () => ({ ...left(), timeoutMs: Math.min(MOST_FIX_MS, left().timeoutMs / 2) }));
 }

@@ -9,6 +9,7 @@ import { ovsPlaces } from '../ovs/places.js';
 import { removeOwnedPort } from '../ovs/ports.js';
 import type { CallOptions } from '../ovsdb/json-rpc.js';
 import { isUnixSocketAlive } from '../unix-socket.js';
+import type { Check } from './check.js';
 import type { FactName, FactSource, Facts } from './facts.js';
 import type { DoctorPlaces } from './places.js';
 import { orphanedPorts, orphanedTaps, ourTapNames } from './ports.js';
@@ -25,8 +26,21 @@ export interface FixResult {
   readonly detail: string;
 }
 
+/** The check that tells what it mends. */
+const CHECK_OF: Readonly<Record<Fix['kind'], string>> = {
+  'remove-port': 'orphaned-ports',
+  'remove-tap': 'orphaned-taps',
+  'remove-socket': 'stale-sockets',
+};
+
+/** Those of the checks that were chosen. */
+export async function planFixes(facts: FactSource, checks: readonly Check[]): Promise<readonly Fix[]> {
+  const all = await planAll(facts);
+  return all.filter(({ kind }) => checks.some(({ id }) => id === CHECK_OF[kind]));
+}
+
 /** Only what is known for sure: a fact that can't be had lets nothing be removed. */
-export async function planFixes(facts: FactSource): Promise<readonly Fix[]> {
+async function planAll(facts: FactSource): Promise<readonly Fix[]> {
   const read = async <Name extends FactName>(name: Name): Promise<Facts[Name] | undefined> => {
     const fact = await facts.get(name);
     return fact.known ? fact.value : undefined;

@@ -67,16 +67,16 @@ function uplinkMtus({ ovs, links }: Path): Judgement[] {
   const found: Judgement[] = [];
   for (const { name: bridge } of ovs.bridges) {
     const ports = ovs.ports.filter((port) => port.bridge === bridge && port.name !== bridge && port.type === '');
-    const largest = Math.max(0, ...ports.filter(({ isOurs }) => isOurs).map(({ name }) => mtuOf(name) ?? 0));
-    for (const { name, isOurs } of ports) {
-      const mtu = mtuOf(name);
+    const largest = Math.max(0, ...ports.filter(({ isOurs }) => isOurs).map(({ device }) => mtuOf(device) ?? 0));
+    for (const { device, name, isOurs } of ports) {
+      const mtu = mtuOf(device);
       if (isOurs || mtu === undefined || mtu >= largest) continue;
       const evidence = `has MTU ${mtu}, and containers on ${bridge} send up to ${largest}: what is larger does not leave by it`;
       found.push({
         verdict: 'warning',
         subject: `port ${name}`,
         evidence,
-        mend: `ip link set dev ${name} mtu ${largest}`,
+        mend: `ip link set dev ${device} mtu ${largest}`,
       });
     }
   }

@@ -70,7 +70,7 @@ export function judgePorts(
   const found: Judgement[] = [];
   const judged = ports.filter(isDevicePort);
   for (const port of judged) {
-    const link = links.find(({ name }) => name === port.name);
+    const link = links.find(({ name }) => name === port.device);
     // That is the next check's.
     if (link === undefined) continue;
     const why = deadBecause(port, link, readDevices);
@@ -85,7 +85,7 @@ function deadBecause(
   link: Link,
   readDevices: ReadonlySet<number>,
 ): Pick<Judgement, 'evidence' | 'mend'> | undefined {
-  const { name, bridge, error, ofport, datapathType, tag, isOurs } = port;
+  const { name, device, bridge, error, ofport, datapathType, tag, isOurs } = port;
   // In one command it would stay dead (docs/decisions/0001-dead-ports.md).
   const again = isOurs
     ? `ovs-vsctl del-port ${bridge} ${name}; its relay attaches it again`
@@ -101,26 +101,26 @@ function deadBecause(
   if (!isRead && (datapathType === 'netdev' || datapathType === 'system')) {
     return {
       evidence:
-        `OVS calls it sound (ofport ${ofport}, no error), and ovs-vswitchd does not have the device ${name} that is there now ` +
+        `OVS calls it sound (ofport ${ofport}, no error), and ovs-vswitchd does not have the device ${device} that is there now ` +
         `(ifindex ${link.ifindex}): it was removed and made again under its name`,
       mend: again,
     };
   }
-  if (!link.isUp) return { evidence: `the device ${name} is down`, mend: `ip link set ${name} up` };
+  if (!link.isUp) return { evidence: `the device ${device} is down`, mend: `ip link set ${device} up` };
   return undefined;
 }
 
 /** Pure. Rows with our mark whose device is gone: what `--fix` may remove. */
 export function orphanedPorts({ ports }: OvsView, links: readonly Link[]): readonly OvsPort[] {
   const names = new Set(links.map(({ name }) => name));
-  return ports.filter((port) => isDevicePort(port) && !names.has(port.name));
+  return ports.filter((port) => isDevicePort(port) && !names.has(port.device));
 }
 
 export function judgeOrphanedPorts(ovs: OvsView, links: readonly Link[]): readonly Judgement[] {
-  const found = orphanedPorts(ovs, links).map(({ name, bridge, isOurs }): Judgement => {
+  const found = orphanedPorts(ovs, links).map(({ name, device, bridge, isOurs }): Judgement => {
     const evidence = isOurs
-      ? `has our mark and no device ${name}: its relay was killed`
-      : `has no device ${name}, and is not ours`;
+      ? `has our mark and no device ${device}: its relay was killed`
+      : `has no device ${device}, and is not ours`;
     const mend = isOurs ? 'arca doctor --fix, or the next start of its relay' : `ovs-vsctl del-port ${bridge} ${name}`;
     return { verdict: 'warning', subject: `port ${name}`, evidence, mend };
   });

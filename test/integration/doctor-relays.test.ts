@@ -7,8 +7,10 @@ import { join } from 'node:path';
 import { describe, expect, it } from 'vitest';
 import type { Attachment } from '../../src/control/model.js';
 import { findProcess } from '../../src/processes.js';
+import { createContainer } from '../support/container.js';
 import {
   type ControlProcess,
+  connectAddress,
   type Joined,
   joinNetwork,
   makeNetwork,
@@ -140,6 +142,7 @@ describe('what a relay that was killed leaves', () => {
     });
 
     const before = await traces(control);
+    expect((await alone.look('tags', '--fix')).fixes).toEqual([]);
     expect(before).toEqual(expect.arrayContaining([`port ${tap}`, `socket ${tap}.sock`]));
     const fixed = await alone.look(...checks, '--fix');
     expect(fixed.fixes.map(({ fix, outcome }) => [fix.kind, outcome]).sort()).toEqual([
@@ -203,22 +206,20 @@ describe('what a relay that was killed leaves', () => {
 
 describe('relays that live', () => {
   it('one that is stopped', async () => {
-    const pid = web.attachment.relayPid ?? 0;
+    const alone = await attachAlone();
+    // It would put another one in its place.
+    await alone.control.kill();
+    const pid = alone.attachment.relayPid ?? 0;
     process.kill(pid, 'SIGSTOP');
     try {
-      expectFinding(await look('relays', '--timeout', String(scaled(2_000) / 1000)), {
-        ...{
-          id: 'relays',
-          verdict: 'problem',
-          subject: `relay, process ${pid}`,
-          evidence: /is stopped/,
-          mend: new RegExp(`^kill -CONT ${pid}$`),
-        },
+      expectFinding(await alone.look('relays', '--timeout', String(scaled(2_000) / 1000)), {
+        ...{ id: 'relays', verdict: 'problem', subject: `relay, process ${pid}`, evidence: /is stopped/ },
+        mend: new RegExp(`^kill -CONT ${pid}$`),
       });
     } finally {
       process.kill(pid, 'SIGCONT');
     }
-    expectWell(await look('relays'));
+    expectWell(await alone.look('relays'));
   });
 
   it('one with the tag of another network, and one that no logical port wants', async () => {
@@ -255,6 +256,22 @@ describe('relays that live', () => {
     });
     await box.current.exec('sh', ['-c', mend ?? 'false']);
     expectWell(await look('mtu'));
+  });
+
+  it('a container with another MTU than its relay', async () => {
+    const alone = await attachAlone();
+    const inside = await createContainer(box.current, 'mtu');
+    inside.startTap(connectAddress(alone.attachment), ['--mtu', '1400']);
+    await inside.waitUntilUp(15_000);
+    expectFinding(await alone.look('mtu'), {
+      ...{
+        id: 'mtu',
+        verdict: 'warning',
+        subject: `relay of ${alone.tap}`,
+        evidence: /interface has MTU 1400/,
+        mend: /mtu 1500/,
+      },
+    });
   });
 
   it('a TAP that shows the host: every setting that a relay makes, undone', async () => {

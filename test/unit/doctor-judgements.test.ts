@@ -22,7 +22,16 @@ const link = (name: string, more: Partial<Link> = {}): Link => ({
 });
 
 const port = (name: string, more: Partial<OvsPort> = {}): OvsPort => ({
-  ...{ uuid: `u-${name}`, name, bridge: 'br-int', datapathType: 'netdev', tag: 100, externalIds: {}, isOurs: true },
+  ...{
+    uuid: `u-${name}`,
+    name,
+    device: name,
+    bridge: 'br-int',
+    datapathType: 'netdev',
+    tag: 100,
+    externalIds: {},
+    isOurs: true,
+  },
   ...{ type: '', ofport: 40000, error: '' },
   ...more,
 });
@@ -222,6 +231,16 @@ describe('ports', () => {
     const own = [port('br-int', { type: 'internal', isOurs: false }), port('patch0', { type: 'patch', isOurs: false })];
     expect(verdicts(judgeOrphanedPorts(view(own), []))).toEqual(['ok']);
     expect(verdicts(judgePorts(view(own), [link('br-int')], new Set()))).toEqual(['ok']);
+  });
+
+  it('a bond is judged by its devices, and not by its own name', () => {
+    const members = ['eth1', 'eth2'].map((device) => port('bond0', { device, isOurs: false }));
+    const links = [link('eth1', { ifindex: 1 }), link('eth2', { ifindex: 2 })];
+    expect(verdicts(judgeOrphanedPorts(view(members), links))).toEqual(['ok']);
+    expect(verdicts(judgePorts(view(members), links, new Set([1, 2])))).toEqual(['ok']);
+    expect(judgePorts(view(members), links, new Set([1]))).toMatchObject([
+      { verdict: 'warning', subject: 'port bond0', evidence: expect.stringContaining('device eth2') },
+    ]);
   });
 
   it('a TAP of an attachment that a stranger holds', () => {

@@ -6,6 +6,7 @@ import { checksOf, chooseChecks } from '../../src/doctor/doctor.js';
 import { createFacts, type Readers } from '../../src/doctor/facts.js';
 import { failureOf } from '../../src/doctor/read/daemon.js';
 import { parseLinks, parsePacketSockets } from '../../src/doctor/read/links.js';
+import { viewOf } from '../../src/doctor/read/ovs.js';
 import { isRelay, statusPathOf } from '../../src/doctor/read/relays.js';
 import type { Finding, Verdict } from '../../src/finding.js';
 import { RpcError } from '../../src/ovsdb/json-rpc.js';
@@ -124,6 +125,36 @@ describe('what is read', () => {
     const devices = parsePacketSockets(table, new Set(['8335835', '8335836']));
     expect(devices.has(4)).toBe(true);
     expect(devices.has(5)).toBe(false);
+  });
+
+  it('ports, one for each interface, with their bridge', () => {
+    const { ports, bridges } = viewOf(
+      { other_config: ['map', [['a', 'b']]] },
+      [{ name: 'br-int', datapath_type: '', fail_mode: ['set', []], ports: ['uuid', 'p'] }],
+      [
+        {
+          _uuid: ['uuid', 'p'],
+          name: 'bond0',
+          tag: ['set', []],
+          interfaces: [
+            'set',
+            [
+              ['uuid', 'i'],
+              ['uuid', 'j'],
+            ],
+          ],
+        },
+      ],
+      [
+        { _uuid: ['uuid', 'i'], name: 'eth1', type: '', ofport: 3, error: ['set', []] },
+        { _uuid: ['uuid', 'j'], name: 'eth2', type: '', ofport: ['set', []], error: 'gone' },
+      ],
+    );
+    expect(bridges).toEqual([{ name: 'br-int', datapathType: 'system', failMode: '' }]);
+    expect(ports).toMatchObject([
+      { name: 'bond0', device: 'eth1', bridge: 'br-int', datapathType: 'system', ofport: 3, error: '', isOurs: false },
+      { name: 'bond0', device: 'eth2', ofport: undefined, error: 'gone' },
+    ]);
   });
 
   it('links, as ip prints them', () => {

@@ -85,7 +85,7 @@ export async function askControlled(daemon: ControlledDaemon, call: CallOptions)
       connection.close();
     }
   } catch (error) {
-    return { ...failureOf(error, `unix:${path}`), pid, isStopped: process === 'T' || process === 't' };
+    return { ...failureOf(error, `unix:${path}`), pid, isStopped: isStoppedState(process) };
   }
 }
 
@@ -97,7 +97,8 @@ export async function askDatabase(
   const where = targetText(target);
   const found = target.transport === 'unix' ? await findPid(pidFile.runDirs, pidFile.name) : undefined;
   const process = found && (await processState(found.pid));
-  const known = found === undefined || process === undefined ? {} : { pid: found.pid, isStopped: process === 'T' };
+  const known =
+    found === undefined || process === undefined ? {} : { pid: found.pid, isStopped: isStoppedState(process) };
   try {
     await withOvsdb(target, call, (client, left) => client.transact(database, [], left()));
     return { state: 'answers', detail: `${where} answers`, ...known };
@@ -136,6 +137,11 @@ async function findPid(
     if (text !== undefined && /^\d+\s*$/.test(text)) return { pid: Number(text), runDir };
   }
   return undefined;
+}
+
+/** By a signal, or by a debugger. */
+export function isStoppedState(letter: string | undefined): boolean {
+  return letter === 'T' || letter === 't';
 }
 
 /** The letter of proc(5), `/proc/PID/stat`; nothing for a process that is gone, or a zombie. */

@@ -19,10 +19,12 @@ export interface OvsBridge {
   readonly failMode: string;
 }
 
-/** A port with one interface: with several it is a bond, and the first one stands here. */
+/** A port and its interface. A bond has several, and stands here once for each. */
 export interface OvsPort {
   readonly uuid: string;
   readonly name: string;
+  /** Of its interface: the network device. */
+  readonly device: string;
   readonly bridge: string;
   readonly datapathType: string;
   readonly tag: number | undefined;
@@ -44,7 +46,7 @@ export function readOvs(socketPath: string, call: CallOptions): Promise<OvsView>
         { ...all, table: 'Open_vSwitch', columns: ['external_ids', 'other_config'] },
         { ...all, table: 'Bridge', columns: ['name', 'datapath_type', 'fail_mode', 'ports'] },
         { ...all, table: 'Port', columns: ['_uuid', 'name', 'tag', 'interfaces', 'external_ids'] },
-        { ...all, table: 'Interface', columns: ['_uuid', 'type', 'ofport', 'error'] },
+        { ...all, table: 'Interface', columns: ['_uuid', 'name', 'type', 'ofport', 'error'] },
       ],
       left(),
     );
@@ -71,11 +73,10 @@ export function viewOf(
     return bridge;
   });
   const interfaces = new Map(interfaceRows.map((row) => [uuidText(row['_uuid']), row]));
-  const ports = portRows.map((row): OvsPort => {
+  const ports = portRows.flatMap((row) => {
     const uuid = uuidText(row['_uuid']) ?? '';
-    const first: Row = interfaces.get(uuidText(elements(row['interfaces'])[0])) ?? {};
     const externalIds = textMap(row['external_ids']);
-    return {
+    const port = {
       uuid,
       name: text(row['name']),
       bridge: holders.get(uuid)?.name ?? '',
@@ -83,10 +84,17 @@ export function viewOf(
       tag: integer(row['tag']),
       externalIds,
       isOurs: externalIds[OWNER_KEY] === OWNER,
-      type: text(first['type']),
-      ofport: integer(first['ofport']),
-      error: text(first['error']),
     };
+    return elements(row['interfaces']).map((reference): OvsPort => {
+      const its: Row = interfaces.get(uuidText(reference)) ?? {};
+      return {
+        ...port,
+        device: text(its['name']),
+        type: text(its['type']),
+        ofport: integer(its['ofport']),
+        error: text(its['error']),
+      };
+    });
   });
   return { bridges, ports, externalIds: textMap(root['external_ids']), otherConfig: textMap(root['other_config']) };
 }

@@ -7,7 +7,7 @@ import type { CallOptions } from '../../ovsdb/json-rpc.js';
 import { findProcesses } from '../../processes.js';
 import type { RelayStatus } from '../../relay/relay.js';
 import { isUnixSocketAlive } from '../../unix-socket.js';
-import { processState } from './daemon.js';
+import { isStoppedState, processState } from './daemon.js';
 import { namespaceOf } from './links.js';
 
 export interface RelayFacts {
@@ -51,7 +51,7 @@ export function statusPathOf(args: readonly string[]): string | undefined {
 async function askOne(pid: number, args: readonly string[], runDir: string, call: CallOptions): Promise<RelayFacts> {
   const statusPath = statusPathOf(args);
   const isControlled = statusPath?.startsWith(`${join(runDir, 'relays')}/`) ?? false;
-  const known = { pid, statusPath, isControlled, isStopped: (await processState(pid)) === 'T' };
+  const known = { pid, statusPath, isControlled, isStopped: isStoppedState(await processState(pid)) };
   if (statusPath === undefined) return { ...known, status: undefined, silence: undefined };
   try {
     const status = await askRelay(statusPath, call);

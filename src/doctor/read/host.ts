@@ -4,7 +4,7 @@ import { access, open, readdir, readFile, stat } from 'node:fs/promises';
 import { release } from 'node:os';
 import { delimiter, join } from 'node:path';
 import { errnoOf } from '../../errors.js';
-import { run } from '../../exec.js';
+import { CommandError, run } from '../../exec.js';
 import { OVS_DATABASE } from '../../ovs/port-commands.js';
 import { withOvsdb } from '../../ovsdb/client.js';
 import { type CallOptions, deadlineOf, isRecord } from '../../ovsdb/json-rpc.js';
@@ -138,26 +138,34 @@ async function findProgram(name: string, folders: readonly string[]): Promise<st
   return undefined;
 }
 
+/** Rejects when the database does not say what its schema is. What is not installed has no version. */
 export async function readVersions(ovsSocketPath: string, call: CallOptions): Promise<VersionFacts> {
   const left = deadlineOf(call);
-  const [installedOvs, databaseSchema, installedSchema] = await Promise.all([
-    // Not installed, or not to be run: then there is no version of it.
-    run('ovs-vswitchd', ['--version'], left()).then(
-      ({ stdout }) => stdout.split('\n', 1)[0],
-      () => undefined,
-    ),
-    withOvsdb({ transport: 'unix', path: ovsSocketPath }, left(), (client, rest) =>
-      client.getSchema(OVS_DATABASE, rest()),
-    ).then(
-      ({ version }) => version,
-      () => undefined,
-    ),
-    readFile(SCHEMA_FILE, 'utf8').then(
-      (text) => versionOf(JSON.parse(text)),
-      () => undefined,
-    ),
+  const target = { transport: 'unix', path: ovsSocketPath } as const;
+  const [installedOvs, { version: databaseSchema }, installedSchema] = await Promise.all([
+    installedVersion(left()),
+    withOvsdb(target, left(), (client, rest) => client.getSchema(OVS_DATABASE, rest())),
+    installedSchemaVersion(),
   ]);
   return { kernel: release(), installedOvs, databaseSchema, installedSchema };
+}
+
+async function installedVersion(call: CallOptions): Promise<string | undefined> {
+  try {
+    return (await run('ovs-vswitchd', ['--version'], call)).stdout.split('\n', 1)[0];
+  } catch (error) {
+    if (error instanceof CommandError && error.failure === 'not-found') return undefined;
+    throw error;
+  }
+}
+
+async function installedSchemaVersion(): Promise<string | undefined> {
+  try {
+    return versionOf(JSON.parse(await readFile(SCHEMA_FILE, 'utf8')));
+  } catch (error) {
+    if (errnoOf(error) === 'ENOENT') return undefined;
+    throw error;
+  }
 }
 
 function versionOf(schema: unknown): string | undefined {

@@ -30,10 +30,13 @@ export interface Told {
   };
 }
 
-/** A state file of these bridges and devices; `datapath_type` is the sandbox's where none is given. */
+/** A state file of these bridges and devices; `datapath_type` is the sandbox's where none is given, and nobody asks whether its database lasts. */
 export function stateText(bridges: readonly object[], interfaces: readonly object[] = []): string {
   const withDatapath = bridges.map((bridge) => ({ datapath_type: testDatapath(), ...bridge }));
-  return JSON.stringify({ version: 1, plugins: { network: { bridges: withDatapath, interfaces } } });
+  return JSON.stringify({
+    version: 1,
+    plugins: { network: { bridges: withDatapath, interfaces, ovsdb: { persist: false } } },
+  });
 }
 
 /** Runs `arca state VERB -` in the sandbox's network namespace, with the file on standard input; without a file if it is empty. */

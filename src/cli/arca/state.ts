@@ -5,6 +5,7 @@ import { text as readAll } from 'node:stream/consumers';
 import type { Command } from 'commander';
 import { ArcaError, ERROR_KINDS, errnoOf, toArcaError } from '../../errors.js';
 import { createLogger } from '../../log.js';
+import { checkPersistence, isPersistent } from '../../persistence/check.js';
 import { applyState, readPlan } from '../../state/apply.js';
 import { checkAllFlows, flowWarnings } from '../../state/bridge-flows.js';
 import { doneText, summaryOf, summaryText } from '../../state/changes.js';
@@ -111,13 +112,35 @@ async function apply(file: string, options: ApplyCommandOptions, command: Comman
           signals.begin();
         },
       });
-      showDone(session, done);
+      // A service is not who looks into the processes of others.
+      const isAsked = done.changes.length > 0 && !options.watch;
+      const lost = isAsked ? await persistenceWarnings(session) : [];
+      showDone({ ...session, warnings: [...session.warnings, ...lost] }, done);
+      if (!isJson) warn(lost);
       signals.end();
       if (options.watch) await watch(session, signals.signal);
     } finally {
       signals.stop();
     }
   });
+}
+
+/** What was applied is in place, whatever comes of this. */
+async function persistenceWarnings({ context, timeoutMs }: Session): Promise<string[]> {
+  const { databasePath, persist } = context.state.ovsdb;
+  if (!persist) return [];
+  const ovsSocketPath = context.places.socketPath;
+  try {
+    const findings = await checkPersistence({ ovsSocketPath, databasePath, timeoutMs, env: process.env });
+    if (isPersistent(findings)) return [];
+    const problems = findings
+      .filter(({ verdict }) => verdict === 'problem')
+      .map(({ subject, evidence }) => `${subject}: ${evidence}`);
+    const why = problems.length > 0 ? problems.join('; ') : 'it could not be proven';
+    return [`this may not survive a reboot: ${why}. \`arca persistence check\` says more`];
+  } catch (error) {
+    return [`whether this survives a reboot could not be checked: ${toArcaError(error).message}`];
+  }
 }
 
 /** Until a signal comes; exit code 0 then. */

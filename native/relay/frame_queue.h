@@ -7,8 +7,8 @@
 #include <algorithm>
 #include <array>
 #include <cstddef>
+#include <memory>
 #include <span>
-#include <vector>
 
 #include "io/ports.h"
 #include "io/write_ring.h"
@@ -23,13 +23,11 @@ class FrameQueue {
   // An Ethernet frame of the usual MTU. Larger ones gain little by company.
   static constexpr size_t kLargestQueued = 2048;
 
-  FrameQueue() : bytes_(kMostFrames * kSlotSize) {}
-
   bool is_full() const { return count_ == kMostFrames; }
 
   // Not when it is full, and of at most kLargestQueued bytes.
   void add(const VirtioNetHeader& header, Bytes frame) {
-    uint8_t* slot = bytes_.data() + used_;
+    uint8_t* slot = bytes_.get() + used_;
     encode_virtio_net(header, slot);
     std::copy(frame.begin(), frame.end(), slot + kVirtioNetHeaderSize);
     const size_t size = kVirtioNetHeaderSize + frame.size();
@@ -49,7 +47,9 @@ class FrameQueue {
   static constexpr size_t kSlotSize = kLargestQueued + kCacheLine;
   static_assert(kSlotSize % kCacheLine == 0 && kVirtioNetHeaderSize <= kCacheLine);
 
-  std::vector<uint8_t> bytes_;
+  // Not touched before it is used: most links never have so many at once.
+  std::unique_ptr<uint8_t[]> bytes_ =
+      std::make_unique_for_overwrite<uint8_t[]>(kMostFrames * kSlotSize);
   size_t used_ = 0;
   std::array<Bytes, kMostFrames> frames_;
   std::array<IoOutcome, kMostFrames> outcomes_;

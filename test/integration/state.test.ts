@@ -1,9 +1,11 @@
 /** `arca state` on a real OVS: what it makes, what it leaves alone, and that the same again changes nothing. */
 import { readFileSync } from 'node:fs';
+import { writeFile } from 'node:fs/promises';
 import { describe, expect, it } from 'vitest';
 import { ERROR_KINDS } from '../../src/errors.js';
+import { startInBackground } from '../support/background.js';
 import { testDatapath, useSandbox } from '../support/sandbox.js';
-import { addDevice, apply, arcaState, pathsOf, stateText, told } from '../support/state.js';
+import { addDevice, apply, arcaState, pathsOf, removeLater, stateCommand, stateText, told } from '../support/state.js';
 
 const box = useSandbox();
 
@@ -106,6 +108,24 @@ describe('apply', () => {
     ]);
     expect(await sandbox.vsctl('list-br')).toBe('br-int\nsb0\ntheirs');
     expect(await sandbox.vsctl('get', 'Port', 'sb0-if', 'tag')).toBe('[]');
+  });
+
+  it.each([
+    ['yes', 0],
+    ['y', ERROR_KINDS['not-confirmed'].exitCode],
+  ])('asks on a terminal, and only yes is one: %s', async (answer, exitCode) => {
+    const sandbox = box.current;
+    removeLater(sandbox);
+    const file = `${sandbox.runDir}/ovs-state.json`;
+    await writeFile(file, stateText([{ name: 'sb0' }]));
+    const [command, args] = stateCommand(sandbox, 'apply', file);
+    // script(1) gives it a terminal.
+    const words = ['-qec', [command, ...args].join(' '), '/dev/null'];
+    const running = startInBackground('script', words, { env: sandbox.fullEnv, input: Buffer.from(`${answer}\n`) });
+    sandbox.defer(() => running.destroy());
+    expect((await running.ended).exitCode).toBe(exitCode);
+    expect(running.stdout.all.join('\n')).toContain('Do it? Only yes is taken:');
+    expect(await sandbox.vsctl('list-br')).toBe(answer === 'yes' ? 'br-int\nsb0' : 'br-int');
   });
 
   it('asks nobody where nobody is: not-confirmed, and nothing is done', async () => {

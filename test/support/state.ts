@@ -53,6 +53,18 @@ export async function arcaState(
 }
 
 export function startState(sandbox: TestSandbox, verb: string, file: string, ...options: string[]): Background {
+  const [command, args] = stateCommand(sandbox, verb, ...(file === '' ? [] : ['-']), ...options);
+  const running = startInBackground(command, args, { env: sandbox.fullEnv, input: Buffer.from(file) });
+  sandbox.defer(() => running.destroy());
+  return running;
+}
+
+/** In the sandbox's network namespace. */
+export function stateCommand(
+  sandbox: TestSandbox,
+  verb: string,
+  ...words: string[]
+): [command: string, args: string[]] {
   const limit = String(scaled(15_000) / 1000);
   const place = [
     '--ovs',
@@ -62,17 +74,7 @@ export function startState(sandbox: TestSandbox, verb: string, file: string, ...
     '--run-dir',
     `${sandbox.runDir}/ovs-dhcp`,
   ];
-  const [command, args] = sandbox.inNamespace(process.execPath, [
-    ARCA,
-    'state',
-    verb,
-    ...(file === '' ? [] : ['-']),
-    ...place,
-    ...options,
-  ]);
-  const running = startInBackground(command, args, { env: sandbox.fullEnv, input: Buffer.from(file) });
-  sandbox.defer(() => running.destroy());
-  return running;
+  return sandbox.inNamespace(process.execPath, [ARCA, 'state', verb, ...place, ...words]);
 }
 
 /** Applies without a question; what was made goes with the test. */

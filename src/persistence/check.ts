@@ -12,6 +12,7 @@ import { OVS_DATABASE } from '../ovs/port-commands.js';
 import { type OvsdbClient, withOvsdb } from '../ovsdb/client.js';
 import type { CallOptions, RpcTarget } from '../ovsdb/json-rpc.js';
 import { judgeFile } from './file-findings.js';
+import { checkHandlers } from './handlers.js';
 import { type ProbeResult, writeProbe } from './probe.js';
 import { checkRunningUnits } from './running-units.js';
 import { type DatabaseFile, findDatabaseFile, findServers, rootedPath } from './server.js';
@@ -48,6 +49,7 @@ export async function checkPersistence(options: CheckOptions): Promise<readonly 
       return [
         ...(proven === undefined ? [unseen] : await judgeFile(proven.file, proven.probe, options.databasePath)),
         ...(await checkRunningUnits(proven?.file.pid, left())),
+        ...(await checkHandlers(client, places, left())),
         ...(await findStalePorts(client, places, left())),
       ];
     });

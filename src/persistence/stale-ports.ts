@@ -49,9 +49,14 @@ export async function findStalePorts(client: OvsdbClient, places: OvsPlaces, cal
 
 /** The network devices where ovs-vswitchd runs: its namespace may be another than ours. */
 async function devicesOfVswitchd(places: OvsPlaces): Promise<ReadonlySet<string> | undefined> {
-  const socket = await vswitchdControlSocket(places);
-  const pid = /^ovs-vswitchd\.(\d+)\.ctl$/.exec(basename(socket ?? ''))?.[1];
+  const pid = await vswitchdPid(places);
   const table = pid === undefined ? undefined : await readFile(`/proc/${pid}/net/dev`, 'utf8').catch(() => undefined);
   if (table === undefined) return undefined;
   return new Set([...table.matchAll(/^\s*(\S+):/gm)].map(([, name = '']) => name));
+}
+
+export async function vswitchdPid(places: OvsPlaces): Promise<number | undefined> {
+  const socket = await vswitchdControlSocket(places);
+  const pid = /^ovs-vswitchd\.(\d+)\.ctl$/.exec(basename(socket ?? ''))?.[1];
+  return pid === undefined ? undefined : Number(pid);
 }

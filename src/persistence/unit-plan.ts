@@ -15,9 +15,20 @@ export const DROP_IN_NAME = 'zz-arca-persistence.conf';
 export const DEFAULT_DATABASE = '/etc/openvswitch/conf.db';
 
 const SCHEMA = '/usr/share/openvswitch/vswitch.ovsschema';
+/**
+ * OVS 3.1 counts the processors at most every 10 s, by a clock that starts at boot; before that it takes the count to be
+ * 0, starts no handler threads, and the kernel datapath drops everything (lib/ovs-thread.c, `count_cpu_cores`).
+ */
+const HANDLERLESS_UPTIME_SECONDS = 10;
+// $$ in a unit is sh's $.
+const AWAIT_UPTIME = `ExecStartPre=/bin/sh -c 'IFS=. read up rest </proc/uptime; test $$up -gt ${HANDLERLESS_UPTIME_SECONDS} || sleep $$((${HANDLERLESS_UPTIME_SECONDS + 1} - $$up))'`;
 const UNIT_FOLDER = '/etc/systemd/system';
 /** Empty after a boot, on every system. */
 const VOLATILE = /^\/(run|var\/run|tmp|dev|proc|sys)(\/|$)/;
+
+export function isVolatile(path: string): boolean {
+  return VOLATILE.test(path);
+}
 
 export interface Installation {
   readonly ovsdb: Unit;
@@ -79,7 +90,7 @@ function planOvsdb(installation: Installation, databasePath: string | undefined)
       ],
     };
   }
-  const wanted = databasePath ?? (VOLATILE.test(path) ? DEFAULT_DATABASE : path);
+  const wanted = databasePath ?? (isVolatile(path) ? DEFAULT_DATABASE : path);
   const notes: string[] = [];
   if (commands.length > 1)
     notes.push(
@@ -125,11 +136,14 @@ function planVswitchd(vswitchd: Unit): FilesAndNotes {
     notes.push(
       `${VSWITCHD_UNIT} has ${commands.length} ExecStart=, so systemd refuses it: the one of ${vswitchd.fragment.path} is kept`,
     );
-  if (notes.length === 0)
-    return { files: [], notes: [`${VSWITCHD_UNIT} is right as it is: ${vswitchd.fragment.path}`] };
+  if (notes.length === 0) notes.push(`${VSWITCHD_UNIT} is in order: ${vswitchd.fragment.path}`);
+  notes.push(
+    `${VSWITCHD_UNIT} waits until ${HANDLERLESS_UPTIME_SECONDS} s after the boot: OVS 3.1 started before forwards nothing by the kernel datapath`,
+  );
+  const restart = commands.length > 1 && command !== undefined ? ['ExecStart=', `ExecStart=${command}`] : [];
   return asFile(VSWITCHD_UNIT, {
     unit: [...(after ? [] : [`After=${OVSDB_UNIT}`]), ...(bound ? [] : [`Requires=${OVSDB_UNIT}`])],
-    service: commands.length > 1 && command !== undefined ? ['ExecStart=', `ExecStart=${command}`] : [],
+    service: [AWAIT_UPTIME, ...restart],
     notes,
   });
 }
@@ -268,6 +282,7 @@ PIDFile=/run/openvswitch/ovs-vswitchd.pid
 LogsDirectory=openvswitch
 # Bridges of the userspace datapath do without.
 ExecStartPre=-/sbin/modprobe openvswitch
+${AWAIT_UPTIME}
 ExecStart=/usr/sbin/ovs-vswitchd unix:/run/openvswitch/db.sock --pidfile=/run/openvswitch/ovs-vswitchd.pid --log-file=/var/log/openvswitch/ovs-vswitchd.log --detach
 Restart=on-failure
 LimitNOFILE=1048576

@@ -55,8 +55,8 @@ it('takes yes for an answer, and nothing else', async () => {
   expect(await written()).toEqual(UNITS);
 });
 
-it.each(['relative.db', '/etc/with blank.db', "/etc/quote'.db", '/etc/'])(
-  'refuses a database %j, which would become part of units',
+it.each(['relative.db', '/etc/with blank.db', "/etc/quote'.db", '/etc/', '/run/ovs/conf.db'])(
+  'refuses a database %j',
   async (path) => {
     await expect(setUp('--database', path, '--yes')).rejects.toMatchObject({ exitCode: 2 });
     expect(await written()).toEqual([]);

@@ -36,6 +36,10 @@ const hasSystemd = ((): boolean => {
   }
 })();
 
+/** Every setup has it, whatever else there is. */
+const WAITS = "ExecStartPre=/bin/sh -c 'IFS=. read up rest </proc/uptime; test $$up -gt 10 || sleep $$((11 - $$up))'";
+const VSWITCHD_DROP_IN = `/etc/systemd/system/${VSWITCHD}.d/zz-arca-persistence.conf`;
+
 let root: string;
 
 beforeEach(async () => {
@@ -119,14 +123,17 @@ const ACCEPTED = '0 ';
 const textOf = (path: string): Promise<string> => readFile(join(root, path), 'utf8');
 
 describe('units that are right', () => {
-  it('are left alone, and said to be right', async () => {
+  it('are left alone, but for the wait, and said to be right', async () => {
     await goodUnits();
     const plan = await setUp();
-    expect(plan.changes).toEqual([]);
-    expect(plan.notes).toEqual([
+    expect(plan.changes).toEqual([{ kind: 'write', path: VSWITCHD_DROP_IN, text: `${MARK}[Service]\n${WAITS}\n` }]);
+    expect(plan.notes.slice(0, 2)).toEqual([
       `${OVSDB} is right as it is: /etc/systemd/system/${OVSDB}, database /etc/openvswitch/conf.db`,
-      `${VSWITCHD} is right as it is: /etc/systemd/system/${VSWITCHD}`,
+      `${VSWITCHD} is in order: /etc/systemd/system/${VSWITCHD}`,
     ]);
+    await write(plan);
+    expect((await setUp()).changes).toEqual([]);
+    if (hasSystemd) expect(await verified()).toBe(ACCEPTED);
   });
 
   it.skipIf(!hasSystemd)("Debian's are, once they are enabled", async () => {
@@ -135,9 +142,10 @@ describe('units that are right', () => {
       if (text === undefined) return expect(await readdir(DISTRIBUTION_UNITS)).not.toContain(OVSDB);
       await put(`/usr/lib/systemd/system/${name}`, text);
     }
-    expect((await setUp()).changes).toEqual([{ kind: 'enable', unit: 'openvswitch-switch.service' }]);
+    const wait = { kind: 'write', path: VSWITCHD_DROP_IN };
+    expect((await setUp()).changes).toMatchObject([wait, { kind: 'enable', unit: 'openvswitch-switch.service' }]);
     await enable('openvswitch-switch.service');
-    expect((await setUp()).changes).toEqual([]);
+    expect((await setUp()).changes).toMatchObject([wait]);
   });
 });
 
@@ -242,7 +250,7 @@ Restart=on-failure
     );
     await write(await setUp());
     expect(await textOf(`/etc/systemd/system/${VSWITCHD}.d/zz-arca-persistence.conf`)).toBe(
-      `${MARK}[Service]\nExecStart=\nExecStart=/usr/sbin/ovs-vswitchd\n`,
+      `${MARK}[Service]\n${WAITS}\nExecStart=\nExecStart=/usr/sbin/ovs-vswitchd\n`,
     );
   });
 });
@@ -256,7 +264,7 @@ describe('ovs-vswitchd', () => {
     await vswitchdUnit(has);
     await write(await setUp());
     const path = `/etc/systemd/system/${VSWITCHD}.d/zz-arca-persistence.conf`;
-    expect(await textOf(path)).toBe(`${MARK}[Unit]\n${gets}\n`);
+    expect(await textOf(path)).toBe(`${MARK}[Unit]\n${gets}\n[Service]\n${WAITS}\n`);
     if (hasSystemd) expect(await verified()).toBe(ACCEPTED);
   });
 });

@@ -6,6 +6,7 @@ import { ArcaError } from '../../errors.js';
 import type { Finding, Verdict } from '../../finding.js';
 import { checkPersistence, isPersistent } from '../../persistence/check.js';
 import { applySetup, type FileChange, planRemoval, planSetup, type SetupPlan } from '../../persistence/setup.js';
+import { isVolatile } from '../../persistence/unit-plan.js';
 import { readStateDocument } from '../../state/document.js';
 import type { OvsdbSettings } from '../../state/model.js';
 import { askForYes } from './confirm.js';
@@ -86,6 +87,7 @@ async function setup(options: SetupArguments, command: Command): Promise<void> {
 
 /** It becomes part of units and of shell commands in them. */
 function readDatabasePath(path: string): string {
+  if (isVolatile(path)) throw new ArcaError('usage', `--database: a boot empties the folder of ${path}`);
   if (/^\/[A-Za-z0-9_./@:+-]+$/.test(path) && !path.endsWith('/')) return path;
   throw new ArcaError('usage', `--database: '${path}' is no absolute path of letters, digits and _ . / @ : + -`);
 }

@@ -1,12 +1,5 @@
-/**
- * `arca doctor` where relays are: what it says of attachments that work, of what killed and stopped relays leave, and
- * what `--fix` removes of that, looked at before and after.
- */
-import { readdir, rm } from 'node:fs/promises';
-import { join } from 'node:path';
+/** `arca doctor` where relays are: what it says of attachments that work, and of what is done to relays that live. */
 import { describe, expect, it } from 'vitest';
-import type { Attachment } from '../../src/control/model.js';
-import { findProcess } from '../../src/processes.js';
 import { createContainer } from '../support/container.js';
 import {
   type ControlProcess,
@@ -14,12 +7,11 @@ import {
   type Joined,
   joinNetwork,
   makeNetwork,
-  specHere,
   startControl,
 } from '../support/control.js';
-import { type DoctorAnswer, doctor, doctorText, expectFinding, expectWell } from '../support/doctor.js';
+import { attachAlone, doctor, doctorText, expectFinding, expectWell, traces } from '../support/doctor.js';
 import { testDatapath, useSandbox } from '../support/sandbox.js';
-import { eventually, scaled } from '../support/time.js';
+import { scaled } from '../support/time.js';
 
 /** For tests that kill nothing. */
 let shared: ControlProcess;
@@ -35,53 +27,6 @@ const box = useSandbox(async (sandbox) => {
 const ip = (...args: string[]) => box.current.exec('ip', args);
 const look = (...args: string[]) => doctor(box.current, args, { runDir: shared.runDir });
 
-interface Attached {
-  readonly control: ControlProcess;
-  readonly attachment: Attachment;
-  readonly tap: string;
-  readonly look: (...args: string[]) => Promise<DoctorAnswer>;
-}
-
-/** Of an arca-control of its own, for a test that kills it. */
-async function attachAlone(): Promise<Attached> {
-  // The last of all: what relays that a test has killed left.
-  box.current.defer(removeRests);
-  const control = await startControl(box.current);
-  const { name } = await makeNetwork(box.current, control);
-  const attachment = (await control.attach(specHere(box.current, 'api', name))).value;
-  const lookHere = (...args: string[]) => doctor(box.current, args, { runDir: control.runDir });
-  return { control, attachment, tap: attachment.tap, look: lookHere };
-}
-
-/** Its relay is killed with nobody to start another one: control went before it. */
-async function killAll({ control, attachment }: Attached): Promise<void> {
-  const pid = attachment.relayPid;
-  if (pid === null) throw new Error('there is no relay');
-  await control.kill();
-  process.kill(pid, 'SIGKILL');
-  await eventually('the end of the relay', async () => ((await findProcess(pid)) === undefined ? true : undefined));
-}
-
-async function removeRests(): Promise<void> {
-  const { vsctl, runDir } = box.current;
-  const marked = ['--bare', '--columns=name', 'find', 'Port', 'external_ids:arca-owner=arca-relay'];
-  const names = (await vsctl(...marked)).split(/\s+/).filter((name) => name !== '' && name !== web.attachment.tap);
-  for (const name of names) await vsctl('del-port', name);
-  for (const name of await readdir(runDir)) if (/^api-.*\.ep$/.test(name)) await rm(join(runDir, name));
-}
-
-/** Ports of br-int, TAP devices and sockets in the run directory. */
-async function traces(control: ControlProcess): Promise<readonly string[]> {
-  const ports = (await box.current.vsctl('list-ports', 'br-int')).split('\n').filter(Boolean);
-  const links = JSON.parse((await ip('-json', 'link')).stdout) as { ifname: string }[];
-  const sockets = await readdir(join(control.runDir, 'relays'));
-  return [
-    ...ports.map((name) => `port ${name}`),
-    ...links.map(({ ifname }) => `device ${ifname}`),
-    ...sockets.filter((name) => name.endsWith('.sock')).map((name) => `socket ${name}`),
-  ].sort();
-}
-
 describe('attachments that work', () => {
   it('nothing but ok and notes, and exit code 0', async () => {
     const ids = JSON.parse((await doctorText(box.current, ['--list', '--json'])).stdout) as { id: string }[];
@@ -95,118 +40,17 @@ describe('attachments that work', () => {
   });
 
   it('--fix has nothing to do, and does nothing', async () => {
-    const before = await traces(shared);
+    const before = await traces(box.current, shared);
     const { fixes, exitCode } = await look('relays', 'orphaned-ports', 'orphaned-taps', 'stale-sockets', '--fix');
     expect(fixes).toEqual([]);
     expect(exitCode).toBe(0);
-    expect(await traces(shared)).toEqual(before);
-  });
-});
-
-describe('what a relay that was killed leaves', () => {
-  it('its port and its socket are told, and --fix removes them, once', async () => {
-    const alone = await attachAlone();
-    const { control, tap } = alone;
-    await killAll(alone);
-    const checks = ['orphaned-ports', 'stale-sockets'];
-    const ill = await alone.look(...checks, 'attachments', 'arca-control');
-    expectFinding(ill, {
-      id: 'orphaned-ports',
-      verdict: 'warning',
-      subject: `port ${tap}`,
-      evidence: /was killed/,
-      mend: /--fix/,
-    });
-    expectFinding(ill, {
-      ...{
-        id: 'stale-sockets',
-        verdict: 'note',
-        subject: join(control.runDir, 'relays', `${tap}.sock`),
-        evidence: /nobody listens/,
-      },
-    });
-    expectFinding(ill, {
-      ...{
-        id: 'attachments',
-        verdict: 'problem',
-        subject: `attachment ${alone.attachment.logicalPort}`,
-        evidence: /no relay/,
-      },
-    });
-    expectFinding(ill, {
-      id: 'arca-control',
-      verdict: 'warning',
-      subject: 'arca-control',
-      evidence: /dead/,
-      mend: /start/,
-    });
-
-    const before = await traces(control);
-    expect((await alone.look('tags', '--fix')).fixes).toEqual([]);
-    expect(before).toEqual(expect.arrayContaining([`port ${tap}`, `socket ${tap}.sock`]));
-    const fixed = await alone.look(...checks, '--fix');
-    expect(fixed.fixes.map(({ fix, outcome }) => [fix.kind, outcome]).sort()).toEqual([
-      ['remove-port', 'done'],
-      ['remove-socket', 'done'],
-    ]);
-    expectWell(fixed);
-    const gone = [`port ${tap}`, `socket ${tap}.sock`];
-    expect(await traces(control)).toEqual(before.filter((trace) => !gone.includes(trace)));
-    const again = await alone.look(...checks, '--fix');
-    expect(again.fixes).toEqual([]);
-    expectWell(again);
-  });
-
-  it('a TAP that somebody made persistent under its name is in its way; --fix removes it, and says so', async () => {
-    const alone = await attachAlone();
-    const { control, tap } = alone;
-    await killAll(alone);
-    for (const name of [tap, 'tapforeign']) {
-      await ip('tuntap', 'add', name, 'mode', 'tap');
-      box.current.defer(async () => {
-        await ip('link', 'delete', name).catch(() => {});
-      });
-    }
-    expectFinding(await alone.look('orphaned-taps'), {
-      ...{
-        id: 'orphaned-taps',
-        verdict: 'warning',
-        subject: `device ${tap}`,
-        evidence: /no process holds/,
-        mend: /--fix/,
-      },
-    });
-    const args = ['orphaned-taps', '--fix', '--quiet'];
-    const { stdout, exitCode } = await doctorText(box.current, args, { runDir: control.runDir });
-    expect(stdout).toContain(`fixed: TAP device ${tap}, which nobody holds`);
-    expect(exitCode).toBe(0);
-    const after = await traces(control);
-    expect(after).toEqual(expect.arrayContaining(['device tapforeign', `device ${web.attachment.tap}`]));
-    expect(after).not.toContain(`device ${tap}`);
-  });
-
-  it('another device under its name is told, and stays', async () => {
-    const alone = await attachAlone();
-    const { tap } = alone;
-    await killAll(alone);
-    await ip('link', 'add', tap, 'type', 'veth', 'peer', 'name', 'doctorveth');
-    box.current.defer(async () => {
-      await ip('link', 'delete', tap);
-    });
-    const answer = await alone.look('orphaned-taps', '--fix');
-    expectFinding(answer, {
-      id: 'orphaned-taps',
-      verdict: 'problem',
-      subject: `device ${tap}`,
-      evidence: /no TAP \(veth\)/,
-    });
-    expect(await traces(alone.control)).toContain(`device ${tap}`);
+    expect(await traces(box.current, shared)).toEqual(before);
   });
 });
 
 describe('relays that live', () => {
   it('one that is stopped', async () => {
-    const alone = await attachAlone();
+    const alone = await attachAlone(box.current, [web.attachment.tap]);
     // It would put another one in its place.
     await alone.control.kill();
     const pid = alone.attachment.relayPid ?? 0;
@@ -223,7 +67,7 @@ describe('relays that live', () => {
   });
 
   it('one with the tag of another network, and one that no logical port wants', async () => {
-    const alone = await attachAlone();
+    const alone = await attachAlone(box.current, [web.attachment.tap]);
     const { control, attachment, tap } = alone;
     await control.kill();
     await box.current.nbctl('set', 'Logical_Switch', attachment.network, 'external_ids:vlan_tag=3999');
@@ -259,7 +103,7 @@ describe('relays that live', () => {
   });
 
   it('a container with another MTU than its relay', async () => {
-    const alone = await attachAlone();
+    const alone = await attachAlone(box.current, [web.attachment.tap]);
     const inside = await createContainer(box.current, 'mtu');
     inside.startTap(connectAddress(alone.attachment), ['--mtu', '1400']);
     await inside.waitUntilUp(15_000);

@@ -1,9 +1,13 @@
 /** `arca doctor` as its user calls it, in the sandbox's network namespace. */
+import { readdir, rm } from 'node:fs/promises';
+import { join } from 'node:path';
 import { fileURLToPath } from 'node:url';
 import { expect } from 'vitest';
+import type { Attachment } from '../../src/control/model.js';
 import type { Examination } from '../../src/doctor/doctor.js';
 import { CommandError, run } from '../../src/exec.js';
 import type { Finding, Verdict } from '../../src/finding.js';
+import { type ControlProcess, makeNetwork, specHere, startControl } from './control.js';
 import type { TestSandbox } from './sandbox.js';
 import { scaled } from './time.js';
 
@@ -76,4 +80,41 @@ export function expectWell({ findings, exitCode }: DoctorAnswer): void {
   expect(findings.filter(({ verdict }) => verdict !== 'ok' && verdict !== 'note')).toEqual([]);
   expect(findings.length).toBeGreaterThan(0);
   expect(exitCode).toBe(0);
+}
+
+export interface Attached {
+  readonly control: ControlProcess;
+  readonly attachment: Attachment;
+  readonly tap: string;
+  readonly look: (...args: string[]) => Promise<DoctorAnswer>;
+}
+
+/** A container `api` of an arca-control of its own, for a test that kills one or both. Ports in `kept` are others'. */
+export async function attachAlone(sandbox: TestSandbox, kept: readonly string[] = []): Promise<Attached> {
+  // The last of all: what relays that a test has killed left.
+  sandbox.defer(() => removeRests(sandbox, kept));
+  const control = await startControl(sandbox);
+  const { name } = await makeNetwork(sandbox, control);
+  const attachment = (await control.attach(specHere(sandbox, 'api', name))).value;
+  const look = (...args: string[]) => doctor(sandbox, args, { runDir: control.runDir });
+  return { control, attachment, tap: attachment.tap, look };
+}
+
+async function removeRests({ vsctl, runDir }: TestSandbox, kept: readonly string[]): Promise<void> {
+  const marked = ['--bare', '--columns=name', 'find', 'Port', 'external_ids:arca-owner=arca-relay'];
+  const names = (await vsctl(...marked)).split(/\s+/).filter((name) => name !== '' && !kept.includes(name));
+  for (const name of names) await vsctl('--if-exists', 'del-port', name);
+  for (const name of await readdir(runDir)) if (/^api-.*\.ep$/.test(name)) await rm(join(runDir, name));
+}
+
+/** Ports of br-int, TAP devices and sockets in the run directory. */
+export async function traces(sandbox: TestSandbox, { runDir }: ControlProcess): Promise<readonly string[]> {
+  const ports = (await sandbox.vsctl('list-ports', 'br-int')).split('\n').filter(Boolean);
+  const links = JSON.parse((await sandbox.exec('ip', ['-json', 'link'])).stdout) as { ifname: string }[];
+  const sockets = await readdir(join(runDir, 'relays'));
+  return [
+    ...ports.map((name) => `port ${name}`),
+    ...links.map(({ ifname }) => `device ${ifname}`),
+    ...sockets.filter((name) => name.endsWith('.sock')).map((name) => `socket ${name}`),
+  ].sort();
 }

@@ -2,6 +2,7 @@
  * Network devices, and who reads and holds them. All of the network namespace of this process: facts of another one
  * than ovs-vswitchd's would be wrong, so there are none then.
  */
+import { readlinkSync } from 'node:fs';
 import { readdir, readFile, readlink } from 'node:fs/promises';
 import { errnoOf } from '../../errors.js';
 import { run } from '../../exec.js';
@@ -141,14 +142,25 @@ export async function namespaceOf(pid: string): Promise<string> {
   return readlink(`/proc/${pid}/ns/net`);
 }
 
-/** By descriptor. Those of a process that ends meanwhile are none. */
+/**
+ * By descriptor; a process that ends meanwhile has none. Not a promise for each: somebody may have tens of thousands
+ * open, and that made seconds of milliseconds.
+ */
 async function openFiles(pid: number): Promise<ReadonlyMap<string, string>> {
   const files = new Map<string, string>();
   const folder = `/proc/${pid}/fd`;
   const descriptors = await readdir(folder).catch(() => []);
   for (const fd of descriptors) {
-    const target = await readlink(`${folder}/${fd}`).catch(() => undefined);
+    const target = linkTarget(`${folder}/${fd}`);
     if (target !== undefined) files.set(fd, target);
   }
   return files;
+}
+
+function linkTarget(path: string): string | undefined {
+  try {
+    return readlinkSync(path);
+  } catch {
+    return undefined;
+  }
 }

@@ -12,11 +12,11 @@ import { OVS_DATABASE } from '../ovs/port-commands.js';
 import { type OvsdbClient, withOvsdb } from '../ovsdb/client.js';
 import type { CallOptions, RpcTarget } from '../ovsdb/json-rpc.js';
 import { judgeFile } from './file-findings.js';
-import { checkHandlers } from './handlers.js';
 import { type ProbeResult, writeProbe } from './probe.js';
 import { checkRunningUnits } from './running-units.js';
 import { type DatabaseFile, findDatabaseFile, findServers, rootedPath } from './server.js';
 import { findStalePorts } from './stale-ports.js';
+import { checkStart } from './vswitchd-start.js';
 
 export interface CheckOptions extends CallOptions {
   /** Of ovsdb-server; where ovs-vsctl would look when it is not given. */
@@ -49,7 +49,7 @@ export async function checkPersistence(options: CheckOptions): Promise<readonly 
       return [
         ...(proven === undefined ? [unseen] : await judgeFile(proven.file, proven.probe, options.databasePath)),
         ...(await checkRunningUnits(proven?.file.pid, left())),
-        ...(await checkHandlers(client, places, left())),
+        ...(await checkStart(client, places, left())),
         ...(await findStalePorts(client, places, left())),
       ];
     });

@@ -17,7 +17,7 @@ export const DEFAULT_DATABASE = '/etc/openvswitch/conf.db';
 const SCHEMA = '/usr/share/openvswitch/vswitch.ovsschema';
 /**
  * OVS 3.1 counts the processors at most every 10 s, by a clock that starts at boot; before that it takes the count to be
- * 0, starts no handler threads, and the kernel datapath drops everything (lib/ovs-thread.c, `count_cpu_cores`).
+ * 0, starts no handler threads, and the kernel datapath forwards nothing (lib/ovs-thread.c, `count_cpu_cores`).
  */
 const HANDLERLESS_UPTIME_SECONDS = 10;
 // $$ in a unit is sh's $.

@@ -99,7 +99,13 @@ describe('the host', () => {
   it('capabilities that this process lacks', async () => {
     const wrapper = ['setpriv', '--bounding-set=-net_admin', '--inh-caps=-net_admin'];
     expectFinding(await doctor(box.current, ['capabilities'], { wrapper }), {
-      ...{ id: 'capabilities', verdict: 'problem', subject: 'this process', evidence: /CAP_NET_ADMIN/, mend: /\broot\b/ },
+      ...{
+        id: 'capabilities',
+        verdict: 'problem',
+        subject: 'this process',
+        evidence: /CAP_NET_ADMIN/,
+        mend: /\broot\b/,
+      },
     });
     const lacksBind = ['setpriv', '--bounding-set=-net_bind_service', '--inh-caps=-net_bind_service'];
     expectFinding(await doctor(box.current, ['capabilities'], { wrapper: lacksBind }), {

@@ -12,6 +12,7 @@ import { commit } from './commit.js';
 import { readDatabase } from './database.js';
 import { applyAllLinks, withRemembered } from './device-links.js';
 import { inverseOf } from './edits.js';
+import { type Kept, keepOurs, putBack } from './kept.js';
 import type { Remembered } from './links.js';
 import type { DesiredState } from './model.js';
 import type { Committed } from './operations.js';
@@ -95,7 +96,7 @@ async function carryOut(
 ): Promise<Plan> {
   const { state, places, dhcp } = options.context;
   const done: Done[] = [];
-  const { plan, committed } = await commitPlan(client, first, options, left);
+  const { plan, committed, kept } = await commitPlan(client, first, options, left);
   try {
     if (committed !== undefined) {
       done.push({ changes: plan.inDatabase, undo: (call) => undoCommit(client, plan, committed, call) });
@@ -107,7 +108,8 @@ async function carryOut(
     await forget(client, state, remember, left());
     return plan;
   } catch (error) {
-    throw await takeBack(error, done, deadlineOf({ timeoutMs: TAKE_BACK_TIMEOUT_MS }));
+    const restore = (call: CallOptions) => putBack(kept, options.context, call);
+    throw await takeBack(error, done, restore, deadlineOf({ timeoutMs: TAKE_BACK_TIMEOUT_MS }));
   }
 }
 
@@ -134,6 +136,7 @@ interface CommittedPlan {
   readonly plan: Plan;
   /** Nothing: there was nothing to do in the database. */
   readonly committed: Committed | undefined;
+  readonly kept: Kept;
 }
 
 /** Commits the plan; plans anew when somebody else was quicker, as far as that needs no other yes. */
@@ -144,9 +147,10 @@ async function commitPlan(
   left: () => CallOptions,
 ): Promise<CommittedPlan> {
   for (let plan = first, attempt = 1; ; attempt++) {
-    if (plan.edits.length === 0) return { plan, committed: undefined };
+    const kept = await keepOurs(context, plan.database, plan.edits, left());
+    if (plan.edits.length === 0) return { plan, committed: undefined, kept };
     try {
-      return { plan, committed: await commit(client, plan.edits, left()) };
+      return { plan, committed: await commit(client, plan.edits, left()), kept };
     } catch (error) {
       if (!(error instanceof ArcaError) || error.code !== 'state-changed' || attempt === MAX_PLANS) throw error;
       plan = await makePlan(context, client, left());

@@ -49,12 +49,15 @@ export async function applyAllLinks(
   call: CallOptions,
 ): Promise<{ readonly changes: readonly Change[]; readonly remember: Remembered }> {
   const left = deadlineOf(call);
-  const plan = planLinks(state.links, await readLinks(place, left()), remembered);
+  const actual = await readLinks(place, left());
+  const plan = planLinks(state.links, actual, remembered);
   const changes: Change[] = [];
   for (const step of plan.steps) {
     const undo = await applyLink(step, place, left());
     const change = changeOf(step);
-    done.push({ changes: [change], undo });
+    // A client whose device is gone comes back when its device does (kept.ts).
+    const isOrphan = step.kind === 'stop-dhcp' && !actual.links.has(step.device);
+    done.push({ changes: [change], undo: isOrphan ? async () => {} : undo });
     changes.push(change);
   }
   return { changes, remember: plan.remember };
@@ -109,7 +112,7 @@ function isImplied({ kind, device }: LinkStep, { missing }: LinkPlan, { bridges 
   return kind === 'set-up' && missing.includes(device) && isOfBridge;
 }
 
-function changeOf(step: LinkStep): Change {
+export function changeOf(step: LinkStep): Change {
   const { device } = step;
   const path = `device ${device}`;
   const update = (name: string, before: string | number | undefined, after: string | number): Change => ({

@@ -13,6 +13,9 @@ import type { DesiredFlow } from './model.js';
 /** `arcastat` in ASCII. */
 export const FLOW_COOKIE = '0x6172636173746174';
 
+/** Where `dump-flows --no-names` prints ports whose names flows-parser.ts takes. */
+const PORT_NUMBER = /\b(in_port=|output:)(\d+)\b/g;
+
 export interface BridgeFlows {
   readonly own: readonly Flow[];
   /** Of others: of OVS itself (`priority=0 actions=NORMAL`), of a controller, added by hand. */
@@ -66,6 +69,21 @@ export async function readOwnFlows(places: OvsPlaces, bridge: string, call: Call
     if (read !== undefined) (read.cookie === FLOW_COOKIE ? own : foreign).push(read.flow);
   }
   return { own, foreign };
+}
+
+/** Our flows as a state file would have them, with names of ports: OVS may number the ports of a bridge that it makes anew otherwise. */
+export async function readFlowsByName(places: OvsPlaces, bridge: string, call: CallOptions): Promise<DesiredFlow[]> {
+  const left = deadlineOf(call);
+  const numbers = await readPortNumbers(places, bridge, left());
+  const names = new Map([...numbers].map(([name, number]) => [String(number), name]));
+  const { own } = await readOwnFlows(places, bridge, left());
+  return own.map((flow) => {
+    const text = flowText(flow).replace(PORT_NUMBER, (all, before: string, number: string) => {
+      const name = names.get(number);
+      return name === undefined ? all : `${before}"${name}"`;
+    });
+    return { text, line: 0 };
+  });
 }
 
 /** What `applyFlows` would do. Changes nothing. */

@@ -2,6 +2,7 @@
 import { ArcaError, toArcaError } from '../errors.js';
 import type { CallOptions } from '../ovsdb/json-rpc.js';
 import { type Change, changeText } from './changes.js';
+import type { Lost } from './kept.js';
 
 export interface Done {
   readonly changes: readonly Change[];
@@ -17,8 +18,16 @@ export interface Incomplete {
   readonly left: readonly string[];
 }
 
-/** Takes back all that was done, the last first, whatever fails; gives the error that says what is in place. */
-export async function takeBack(cause: unknown, done: readonly Done[], left: () => CallOptions): Promise<ArcaError> {
+/**
+ * Takes back all that was done, the last first, whatever fails, and puts back what went with it; gives the error that
+ * says what is in place.
+ */
+export async function takeBack(
+  cause: unknown,
+  done: readonly Done[],
+  putBack: (call: CallOptions) => Promise<readonly Lost[]>,
+  left: () => CallOptions,
+): Promise<ArcaError> {
   const { code, message } = toArcaError(cause);
   const rolledBack: string[] = [];
   const stays: string[] = [];
@@ -33,8 +42,16 @@ export async function takeBack(cause: unknown, done: readonly Done[], left: () =
       stays.push(...changes.map(changeText));
     }
   }
+  for (const { changes, why } of await putBack(left())) {
+    reasons.push(why);
+    stays.push(...changes.map(changeText));
+  }
   const applied = done.flatMap(({ changes }) => changes.map(changeText));
-  const account: Incomplete = { applied, rolledBack, left: stays };
+  const account: Incomplete = {
+    applied,
+    rolledBack: rolledBack.filter((text) => !stays.includes(text)),
+    left: [...new Set(stays)],
+  };
   return new ArcaError('state-incomplete', `${message}. ${accountText(account, reasons)}`, {
     cause,
     details: { code, ...account },
@@ -45,5 +62,5 @@ function accountText({ applied, rolledBack, left }: Incomplete, reasons: readonl
   if (applied.length === 0) return 'Nothing else had been changed';
   if (left.length === 0) return 'All of it was taken back';
   const back = rolledBack.length === 0 ? '' : `; taken back: ${rolledBack.join('; ')}`;
-  return `Still in place, for it could not be taken back (${reasons.join('; ')}): ${left.join('; ')}${back}`;
+  return `Still in place, for it could not be taken back (${[...new Set(reasons)].join('; ')}): ${left.join('; ')}${back}`;
 }

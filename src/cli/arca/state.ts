@@ -1,6 +1,5 @@
 /** `arca state`: makes Open vSwitch and addresses of this host as a file says. Here stand arguments, questions, output and signals. */
 import { readFile } from 'node:fs/promises';
-import { createInterface } from 'node:readline/promises';
 import { text as readAll } from 'node:stream/consumers';
 import type { Command } from 'commander';
 import { ArcaError, ERROR_KINDS, errnoOf, toArcaError } from '../../errors.js';
@@ -16,6 +15,7 @@ import { verifyState } from '../../state/verify.js';
 import { watchState } from '../../state/watch.js';
 import { createSystemdTeller } from '../../systemd.js';
 import { loadAddon } from '../daemon/life.js';
+import { askForYes } from './confirm.js';
 import { addHostVerb, type Output, openOutput, readHost } from './session.js';
 import { NO_CHANGES, renderDifferences, renderPlan } from './state-text.js';
 import { visible } from './text.js';
@@ -108,7 +108,9 @@ async function apply(file: string, options: ApplyCommandOptions, command: Comman
         ...{ context, timeoutMs, signal: signals.signal, mayReplan: options.yes === true },
         confirm: async (planned) => {
           if (!isJson) showPlan(session, planned);
-          if (options.yes !== true) await askForYes(session, planned, signals.signal);
+          if (options.yes !== true) {
+            await askForYes(summaryText(summaryOf(planned.changes)), session.isStdin || isJson, signals.signal);
+          }
           signals.begin();
         },
       });
@@ -213,30 +215,6 @@ function troubleText({ path, why }: Plan['troubles'][number]): string {
 
 function warn(lines: readonly string[]): void {
   for (const line of lines) console.error(`warning: ${visible(line)}`);
-}
-
-/** Only `yes` is one, as terraform has it. */
-async function askForYes({ isStdin, isJson }: Session, { changes }: Plan, signal: AbortSignal): Promise<void> {
-  const summary = summaryText(summaryOf(changes));
-  if (isStdin || isJson || process.stdin.isTTY !== true || process.stderr.isTTY !== true) {
-    throw new ArcaError('not-confirmed', `${summary}: nobody is there to be asked, so nothing was done; --yes does it`);
-  }
-  const dialog = createInterface({ input: process.stdin, output: process.stderr });
-  const interrupted = new AbortController();
-  dialog.once('SIGINT', () => interrupted.abort());
-  dialog.once('close', () => interrupted.abort());
-  try {
-    const answer = await dialog.question('Do it? Only yes is taken: ', {
-      signal: AbortSignal.any([signal, interrupted.signal]),
-    });
-    if (answer.trim() === 'yes') return;
-  } catch (error) {
-    if (!(error instanceof Error) || error.name !== 'AbortError') throw error;
-    process.stderr.write('\n');
-  } finally {
-    dialog.close();
-  }
-  throw new ArcaError('not-confirmed', 'nothing was done');
 }
 
 interface Signals {

@@ -17,7 +17,9 @@ import { applyAllFlows } from './bridge-flows.js';
 import { type Change, changeText } from './changes.js';
 import { commit } from './commit.js';
 import { type ActualDatabase, readDatabase, STATE_OWNER } from './database.js';
-import { applyAllLinks, rememberedIn, withRemembered } from './device-links.js';
+import { applyAllLinks, planAllLinks, withRemembered } from './device-links.js';
+import type { Edit } from './edits.js';
+import { encodeRemembered } from './links.js';
 import type { DesiredState } from './model.js';
 import type { StateContext } from './plan.js';
 import { planDatabase } from './plan-database.js';
@@ -104,11 +106,17 @@ async function mend(
   const database = await readDatabase(client, left());
   tellDrift(planDatabase(state.bridges, database, { adopt: false }).changes);
   const there = presentPart(state, database);
+  const write = async (edits: readonly Edit[]): Promise<void> => {
+    if (edits.length > 0) await commit(client, edits, left());
+  };
   const done: Done[] = [];
-  const { changes, remember } = await applyAllLinks(there, dhcp, rememberedIn(database), done, left());
-  const edits = withRemembered([], there, database, remember);
-  if (edits.length > 0) await commit(client, edits, left());
-  return [...changes, ...(await applyAllFlows(there, places, database, done, left()))];
+  // As apply does: an address is remembered before it is set, and one that goes is forgotten after it.
+  const { remember } = await planAllLinks(there, dhcp, database, [], left());
+  await write(withRemembered([], there, database, remember));
+  const links = await applyAllLinks(there, dhcp, remember, done, left());
+  const isAsRemembered = encodeRemembered(links.remember) === encodeRemembered(remember);
+  if (!isAsRemembered) await write(withRemembered([], there, await readDatabase(client, left()), links.remember));
+  return [...links.changes, ...(await applyAllFlows(there, places, database, done, left()))];
 }
 
 /** What of the file stands on bridges that are there and carry our mark. */

@@ -1,12 +1,23 @@
 /** `arca state` when things go wrong after it has begun: what is taken back, what is told, and that the next apply mends it. */
+import { mkdir, readFile, rm, writeFile } from 'node:fs/promises';
 import { setTimeout as delay } from 'node:timers/promises';
 import { describe, expect, it } from 'vitest';
 import { ERROR_KINDS } from '../../src/errors.js';
 import { applyState } from '../../src/state/apply.js';
 import { readStateDocument } from '../../src/state/document.js';
 import { stateContext } from '../../src/state/plan.js';
-import { testDatapath, useSandbox } from '../support/sandbox.js';
-import { addDevice, apply, arcaState, removeLater, startState, stateText, told } from '../support/state.js';
+import { startInBackground } from '../support/background.js';
+import { type TestSandbox, testDatapath, useSandbox } from '../support/sandbox.js';
+import {
+  addDevice,
+  apply,
+  arcaState,
+  removeLater,
+  startState,
+  stateCommand,
+  stateText,
+  told,
+} from '../support/state.js';
 import { eventually, scaled } from '../support/time.js';
 
 const box = useSandbox();
@@ -299,6 +310,37 @@ describe('--watch', () => {
     },
     scaled(60_000),
   );
+
+  it('remembers an address before it is set, so that none is left unknown when it is killed in between', async () => {
+    const sandbox = box.current;
+    await apply(sandbox, FILE);
+    const [log, env] = await logAdditions(sandbox);
+    const [command, args] = stateCommand(sandbox, 'apply', '-', '--yes', '--watch');
+    const running = startInBackground(command, args, { env, input: Buffer.from(FILE) });
+    sandbox.defer(() => running.destroy());
+    await running.stderr.waitFor(/"msg":"watching"/);
+    // It sees both at once.
+    running.kill('SIGSTOP');
+    await sandbox.vsctl('remove', 'Bridge', 'sb0', 'external_ids', 'arca-state-links');
+    await sandbox.exec('ip', ['address', 'flush', 'dev', 'sb0-if']);
+    running.kill('SIGCONT');
+    await running.stderr.waitFor(/"msg":"applied again"/, { timeoutMs: 15_000 });
+    expect(await readFile(log, 'utf8')).toBe('"sb0-if=10.99.0.1/24"\n');
+    running.kill('SIGTERM');
+    expect(await running.ended).toEqual({ exitCode: 0, signal: null });
+  });
+
+  /** An environment in which ip(8) writes down what the bridge sb0 remembers whenever it adds an address. */
+  async function logAdditions(sandbox: TestSandbox): Promise<[log: string, env: NodeJS.ProcessEnv]> {
+    const [folder, log] = [`${sandbox.runDir}/ip`, `${sandbox.runDir}/ip/log`];
+    await mkdir(folder);
+    sandbox.defer(() => rm(folder, { recursive: true }));
+    const { stdout } = await sandbox.exec('which', ['ip']);
+    const ask = `ovs-vsctl --db=unix:${sandbox.runDir}/db.sock --if-exists get Bridge sb0 external_ids:arca-state-links`;
+    const script = `#!/bin/sh\n[ "$1 $2" != "address add" ] || ${ask} >>${log}\nexec ${stdout.trim()} "$@"\n`;
+    await writeFile(`${folder}/ip`, script, { mode: 0o755 });
+    return [log, { ...sandbox.fullEnv, PATH: `${folder}:${sandbox.fullEnv['PATH']}` }];
+  }
 });
 
 describe('show', () => {

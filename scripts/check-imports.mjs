@@ -29,7 +29,7 @@ const TYPESCRIPT = {
   doctor: ['control', 'persistence', 'state', 'relay', 'ovn', 'ovs', 'ovsdb', 'native', ...LEAVES],
   persistence: ['ovs', 'ovsdb', ...LEAVES],
   control: ['relay', 'ovn', 'ovs', 'ovsdb', 'native', 'metrics', ...LEAVES],
-  state: ['ovn', 'ovs', 'ovsdb', ...LEAVES],
+  state: ['ovs', 'ovsdb', ...LEAVES],
   relay: ['ovn', 'ovs', 'ovsdb', 'native', 'metrics', ...LEAVES],
   sandbox: LEAVES,
   ovn: ['ovsdb', ...LEAVES],

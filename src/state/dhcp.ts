@@ -134,11 +134,16 @@ async function removeLease(device: string, files: DhcpFiles, call: CallOptions):
   try {
     await run('ip', ['address', 'del', address, 'dev', device], call);
   } catch (cause) {
-    // Exit code 2: the kernel says no. The lease has run out, or the device is gone.
-    if (cause instanceof CommandError && cause.exitCode === 2) return;
+    // Exit code 2: the kernel says no, for the lease has run out.
+    if (cause instanceof CommandError && (cause.exitCode === 2 || isDeviceGone(cause))) return;
     const why = cause instanceof Error ? cause.message : String(cause);
     throw new ArcaError('command-failed', `can not remove ${address}, the lease of ${device}: ${why}`, { cause });
   }
+}
+
+/** ip(8) looks for it before it asks the kernel. */
+function isDeviceGone({ output }: CommandError): boolean {
+  return output.stderr.includes('Cannot find device');
 }
 
 function filesOf(runDir: string, device: string): DhcpFiles {

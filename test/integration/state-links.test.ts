@@ -1,5 +1,5 @@
 /** Addresses and leases on real devices: ours come and go, those of others stay, and nothing runs twice. */
-import { existsSync, mkdirSync, readdirSync, readFileSync, rmSync, symlinkSync, writeFileSync } from 'node:fs';
+import { mkdirSync, readdirSync, readFileSync, rmSync, symlinkSync } from 'node:fs';
 import { basename, join } from 'node:path';
 import { fileURLToPath } from 'node:url';
 import { describe, expect, it } from 'vitest';
@@ -7,8 +7,8 @@ import { run } from '../../src/exec.js';
 import { findByArgument } from '../../src/processes.js';
 import type { LinkStep } from '../../src/state/links.js';
 import type { DesiredLink } from '../../src/state/model.js';
-import { startInBackground } from '../support/background.js';
-import { createPartner, type Partner } from '../support/partner.js';
+import { hasDhcp, startDhcpServer } from '../support/dhcp-server.js';
+import type { Partner } from '../support/partner.js';
 import { type TestSandbox, useSandbox } from '../support/sandbox.js';
 import { scaled } from '../support/time.js';
 
@@ -134,36 +134,8 @@ describe('addresses', () => {
   });
 });
 
-const isInstalled = (command: string): boolean =>
-  ['/usr/sbin', '/sbin', '/usr/bin'].some((folder) => existsSync(join(folder, command)));
-const hasDhcp = ['udhcpc', 'udhcpd', 'dhclient'].every(isInstalled);
-
 describe.skipIf(!hasDhcp)('dhcp (needs udhcpc, udhcpd and dhclient; scripts/setup --all installs them)', () => {
-  /** A DHCP server in VLAN 77, on a host of its own; it leases 10.9.0.50, and gives itself as the router. */
-  async function startServer(sandbox: TestSandbox): Promise<Partner> {
-    const partner = await createPartner(sandbox, TAG, 9);
-    sandbox.defer(async () => {
-      // At once: the kernel would take it away with the namespace, when it finds the time.
-      await ip(sandbox, 'link', 'delete', 'partner9');
-      await partner.remove();
-    });
-    const folder = join(sandbox.runDir, 'dhcp-server');
-    mkdirSync(folder);
-    sandbox.defer(async () => rmSync(folder, { recursive: true }));
-    const [config, leases] = [join(folder, 'conf'), join(folder, 'leases')];
-    writeFileSync(leases, '');
-    const lines = [
-      ...['start 10.9.0.50', 'end 10.9.0.50', `interface ${partner.device}`, `lease_file ${leases}`],
-      ...[`pidfile ${join(folder, 'pid')}`, 'option subnet 255.255.255.0', `option router ${partner.address}`],
-      'option lease 600',
-    ];
-    writeFileSync(config, `${lines.join('\n')}\n`);
-    const server = startInBackground('ip', ['netns', 'exec', partner.netns, 'udhcpd', '-f', config]);
-    sandbox.defer(server.destroy);
-    await server.stderr.waitFor(/started/);
-    return partner;
-  }
-
+  const startServer = (sandbox: TestSandbox): Promise<Partner> => startDhcpServer(sandbox, TAG);
   const clients = (sandbox: TestSandbox, device: string, command = 'udhcpc') =>
     findByArgument(command, join(runDirOf(sandbox), `dhcp-${device}.pid`));
 

@@ -98,28 +98,6 @@ describe('a failure after the transaction', () => {
     },
   );
 
-  it.skipIf(testDatapath() === 'system')(
-    'of a bridge that was made anew for it: our addresses, MTU and flows are there again, and verify finds nothing',
-    async () => {
-      const sandbox = box.current;
-      const bridge = {
-        name: 'sb0',
-        internal_ports: ['sb0-if', 'sb0-if2'],
-        address: ['10.99.0.1/24', 'fd00:99::1/64'],
-        openflow: { auto_apply_defaults: true, default_rules: ['in_port=sb0-if2,actions=normal', 'actions=normal'] },
-      };
-      const before = stateText([bridge]);
-      expect((await apply(sandbox, before)).exitCode).toBe(0);
-      await sandbox.exec('ip', ['link', 'set', 'sb0-if', 'mtu', '1400']);
-      const system = stateText([{ ...bridge, datapath_type: 'system', address: '10.99.0.2/24' }]);
-      const answer = await apply(sandbox, system);
-      expect(answer.exitCode).toBe(INCOMPLETE);
-      expect(answer.stderr).toContain('All of it was taken back');
-      expect(await arcaState(sandbox, 'verify', before)).toMatchObject({ exitCode: 0, stderr: '' });
-      expect((await sandbox.exec('ip', ['link', 'show', 'sb0-if'])).stdout).toContain(' mtu 1400 ');
-    },
-  );
-
   it('of a removed bridge: its addresses and flows are there again', async () => {
     const sandbox = box.current;
     expect((await apply(sandbox, FILE)).exitCode).toBe(0);

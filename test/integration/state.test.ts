@@ -1,10 +1,9 @@
 /** `arca state` on a real OVS: what it makes, what it leaves alone, and that the same again changes nothing. */
-import { readFileSync } from 'node:fs';
 import { writeFile } from 'node:fs/promises';
 import { describe, expect, it } from 'vitest';
 import { ERROR_KINDS } from '../../src/errors.js';
 import { startInBackground } from '../support/background.js';
-import { testDatapath, useSandbox } from '../support/sandbox.js';
+import { useSandbox } from '../support/sandbox.js';
 import { addDevice, apply, arcaState, pathsOf, removeLater, stateCommand, stateText, told } from '../support/state.js';
 
 const box = useSandbox();
@@ -135,42 +134,6 @@ describe('apply', () => {
     expect(answer.stderr).toContain('--yes does it');
     expect(await rows()).toBe(before);
   });
-});
-
-describe("the origin document's example", () => {
-  const ORIGIN = readFileSync(new URL('../../docs/examples/state.json', import.meta.url), 'utf8');
-
-  it('applies as printed, but for the datapath where the kernel has none: devices, addresses, flows, and its warning', async () => {
-    const sandbox = box.current;
-    await addDevice(sandbox, 'eth0');
-    const file = ORIGIN.replaceAll('"system"', JSON.stringify(testDatapath()));
-    const answer = await apply(sandbox, file);
-    expect(answer).toMatchObject({ exitCode: 0, changed: true });
-    expect(answer.warnings[0]).toContain('drops ARP requests, DHCP requests');
-    // Its database_path is not where the sandbox has its database.
-    expect(answer.warnings[1]).toContain('this may not survive a reboot: ');
-    expect(answer.warnings).toHaveLength(2);
-    const addresses = (await sandbox.exec('ip', ['-brief', 'address'])).stdout;
-    expect(addresses).toMatch(/^vmbr0-if .* 10\.0\.0\.1\/24/m);
-    expect(addresses).toMatch(/^vmbr1-if .* 10\.0\.1\.1\/24/m);
-    expect(await sandbox.vsctl('list-ports', 'vmbr0')).toBe('eth0\nvmbr0-if');
-    expect((await apply(sandbox, file)).changed).toBe(false);
-    expect((await arcaState(sandbox, 'verify', file)).exitCode).toBe(0);
-  });
-
-  it.skipIf(testDatapath() === 'system')(
-    'as printed on a kernel without that datapath: says so, and takes all of it back',
-    async () => {
-      const sandbox = box.current;
-      await addDevice(sandbox, 'eth0');
-      const before = await rows();
-      const answer = await apply(sandbox, ORIGIN);
-      expect(answer.exitCode).toBe(ERROR_KINDS['state-incomplete'].exitCode);
-      expect(answer.stderr).toContain('bridge vmbr0: ovs-vswitchd could not make it with the datapath system');
-      expect(answer.stderr).toContain('All of it was taken back');
-      expect(await rows()).toBe(before);
-    },
-  );
 });
 
 describe('addresses', () => {
@@ -355,16 +318,6 @@ describe('verify', () => {
     ]);
     expect((await apply(sandbox, stateText(TWO))).exitCode).toBe(0);
     expect((await arcaState(sandbox, 'verify', stateText(TWO))).exitCode).toBe(0);
-  });
-
-  it('sees a device that is gone, which the database says is there', async () => {
-    const sandbox = box.current;
-    await addDevice(sandbox, 'sd0');
-    await apply(sandbox, stateText(TWO));
-    await sandbox.exec('ip', ['link', 'delete', 'sd0']);
-    const { exitCode, stdout } = await arcaState(sandbox, 'verify', stateText(TWO));
-    expect(exitCode).toBe(1);
-    expect(stdout).toBe('! bridge sb0, port sd0: its device is gone\n');
   });
 
   it('sees that vswitchd does not run', async () => {

@@ -1,6 +1,6 @@
 /** `dhcp` in a state file: `arca state apply` gets a lease from a real server, once, and gives it back. */
 import { join } from 'node:path';
-import { beforeEach, describe, expect, it } from 'vitest';
+import { describe, expect, it } from 'vitest';
 import { ERROR_KINDS } from '../../src/errors.js';
 import { findByArgument } from '../../src/processes.js';
 import { hasDhcp, startDhcpServer } from '../support/dhcp-server.js';
@@ -20,15 +20,16 @@ async function addresses(): Promise<string> {
 }
 
 describe.skipIf(!hasDhcp)('dhcp in a state file (needs udhcpc, udhcpd and dhclient)', () => {
-  beforeEach(async () => {
-    // A device that OVS made anew has another MAC address, and the lease of the old one has not run out.
-    await startDhcpServer(box.current, 1, '10.9.0.51');
+  /** Leases to that address. */
+  async function startServer(last: string): Promise<void> {
+    await startDhcpServer(box.current, 1, last);
     // The state file takes the server's port.
     await box.current.vsctl('del-port', 'partner9');
-  });
+  }
 
   it('gets a lease; a second apply changes nothing; without it the client ends, and the lease goes', async () => {
     const sandbox = box.current;
+    await startServer('10.9.0.50');
     const first = await apply(sandbox, WITH_DHCP);
     expect(first).toMatchObject({ exitCode: 0, changed: true });
     expect(pathsOf(first.changes)).toContain('create device sb0-if, DHCP client');
@@ -46,8 +47,10 @@ describe.skipIf(!hasDhcp)('dhcp in a state file (needs udhcpc, udhcpd and dhclie
     expect(await addresses()).not.toMatch(LEASE);
   });
 
-  it('has its lease again when its bridge was removed and that was taken back', async () => {
+  it('has a lease again when its bridge was removed and that was taken back', async () => {
     const sandbox = box.current;
+    // A device that OVS made anew has another MAC address, and the lease of the old one has not run out.
+    await startServer('10.9.0.51');
     expect((await apply(sandbox, WITH_DHCP)).exitCode).toBe(0);
     const failed = await apply(sandbox, stateText([{ name: 'sb1', ports: ['nodev0'] }]));
     expect(failed.exitCode).toBe(ERROR_KINDS['state-incomplete'].exitCode);
@@ -57,8 +60,20 @@ describe.skipIf(!hasDhcp)('dhcp in a state file (needs udhcpc, udhcpd and dhclie
     expect((await arcaState(sandbox, 'verify', WITH_DHCP)).exitCode).toBe(0);
   });
 
+  it('that gets no lease then is told as what is not as before', async () => {
+    const sandbox = box.current;
+    await startServer('10.9.0.50');
+    expect((await apply(sandbox, WITH_DHCP)).exitCode).toBe(0);
+    const failed = await apply(sandbox, stateText([{ name: 'sb1', ports: ['nodev0'] }]));
+    expect(failed.error?.details['left']).toEqual(['delete device sb0-if, DHCP client']);
+    expect(failed.stderr).toContain('could not be taken back (no lease by DHCP on sb0-if');
+    const { stdout } = await arcaState(sandbox, 'verify', WITH_DHCP);
+    expect(stdout).toBe('! device sb0-if, DHCP client: is missing\n');
+  });
+
   it('ends with its bridge', async () => {
     const sandbox = box.current;
+    await startServer('10.9.0.50');
     expect((await apply(sandbox, WITH_DHCP)).exitCode).toBe(0);
     expect(await apply(sandbox, stateText([]))).toMatchObject({ exitCode: 0, stderr: '' });
     expect(await clients()).toEqual([]);

@@ -10,7 +10,7 @@ import { type CallOptions, deadlineOf, RpcError, type RpcTarget } from '../ovsdb
 import { applyAllFlows } from './bridge-flows.js';
 import { commit } from './commit.js';
 import { readDatabase } from './database.js';
-import { applyAllLinks, withRemembered } from './device-links.js';
+import { applyAllLinks, prepareAllLinks, withRemembered } from './device-links.js';
 import { inverseOf } from './edits.js';
 import { type Kept, keepOurs, putBack } from './kept.js';
 import type { Remembered } from './links.js';
@@ -103,9 +103,10 @@ async function carryOut(
       await awaitVswitchd(client, committed.nextCfg, left());
       await requireForwarding(client, options.context, plan, left());
     }
-    const { remember } = await applyAllLinks(state, dhcp, plan.remember, done, left());
+    const links = await prepareAllLinks(state, dhcp, plan.remember, left());
+    await applyAllLinks(links, dhcp, done, left());
     await applyAllFlows(state, places, plan.database, done, left());
-    await forget(client, state, remember, left());
+    await forget(client, state, links.remember, left());
     return plan;
   } catch (error) {
     const restore = (call: CallOptions) => putBack(kept, options.context, call);

@@ -40,27 +40,47 @@ export async function planAllLinks(
   return { changes: steps.map(changeOf), warnings: plan.warnings, remember: withLeaving(plan, before) };
 }
 
-/** Applies them. What was done is pushed, also when a later step fails. Gives what is to be remembered now. */
-export async function applyAllLinks(
+/** Steps that are planned, and not yet carried out. */
+export interface PreparedLinks {
+  readonly steps: readonly LinkStep[];
+  /** Devices that are there. */
+  readonly there: ReadonlySet<string>;
+  /** What the database is to remember before the first step. */
+  readonly rememberBefore: Remembered;
+  /** What it is to remember when all are done. */
+  readonly remember: Remembered;
+}
+
+export async function prepareAllLinks(
   state: DesiredState,
   place: DhcpPlace,
   remembered: Remembered,
+  call: CallOptions,
+): Promise<PreparedLinks> {
+  const actual = await readLinks(place, call);
+  const plan = planLinks(state.links, actual, remembered);
+  const there = new Set(actual.links.keys());
+  return { steps: plan.steps, there, rememberBefore: withLeaving(plan, remembered), remember: plan.remember };
+}
+
+/** Carries them out. What was done is pushed, also when a later step fails. */
+export async function applyAllLinks(
+  { steps, there }: PreparedLinks,
+  place: DhcpPlace,
   done: Done[],
   call: CallOptions,
-): Promise<{ readonly changes: readonly Change[]; readonly remember: Remembered }> {
+): Promise<Change[]> {
   const left = deadlineOf(call);
-  const actual = await readLinks(place, left());
-  const plan = planLinks(state.links, actual, remembered);
   const changes: Change[] = [];
-  for (const step of plan.steps) {
+  for (const step of steps) {
     const undo = await applyLink(step, place, left());
     const change = changeOf(step);
     // A client whose device is gone comes back when its device does (kept.ts).
-    const isOrphan = step.kind === 'stop-dhcp' && !actual.links.has(step.device);
+    const isOrphan = step.kind === 'stop-dhcp' && !there.has(step.device);
     done.push({ changes: [change], undo: isOrphan ? async () => {} : undo });
     changes.push(change);
   }
-  return { changes, remember: plan.remember };
+  return changes;
 }
 
 /** What the rows of bridges of ours, and the Open_vSwitch row for devices of no bridge, say that we set. */

@@ -17,9 +17,8 @@ import { applyAllFlows } from './bridge-flows.js';
 import { type Change, changeText } from './changes.js';
 import { commit } from './commit.js';
 import { type ActualDatabase, readDatabase, STATE_OWNER } from './database.js';
-import { applyAllLinks, planAllLinks, withRemembered } from './device-links.js';
-import type { Edit } from './edits.js';
-import { encodeRemembered } from './links.js';
+import { applyAllLinks, prepareAllLinks, rememberedIn, withRemembered } from './device-links.js';
+import type { Remembered } from './links.js';
 import type { DesiredState } from './model.js';
 import type { StateContext } from './plan.js';
 import { planDatabase } from './plan-database.js';
@@ -106,17 +105,17 @@ async function mend(
   const database = await readDatabase(client, left());
   tellDrift(planDatabase(state.bridges, database, { adopt: false }).changes);
   const there = presentPart(state, database);
-  const write = async (edits: readonly Edit[]): Promise<void> => {
+  const write = async (remember: Remembered, now: ActualDatabase): Promise<void> => {
+    const edits = withRemembered([], there, now, remember);
     if (edits.length > 0) await commit(client, edits, left());
   };
   const done: Done[] = [];
+  const links = await prepareAllLinks(there, dhcp, rememberedIn(database), left());
   // As apply does: an address is remembered before it is set, and one that goes is forgotten after it.
-  const { remember } = await planAllLinks(there, dhcp, database, [], left());
-  await write(withRemembered([], there, database, remember));
-  const links = await applyAllLinks(there, dhcp, remember, done, left());
-  const isAsRemembered = encodeRemembered(links.remember) === encodeRemembered(remember);
-  if (!isAsRemembered) await write(withRemembered([], there, await readDatabase(client, left()), links.remember));
-  return [...links.changes, ...(await applyAllFlows(there, places, database, done, left()))];
+  await write(links.rememberBefore, database);
+  const changes = await applyAllLinks(links, dhcp, done, left());
+  if (changes.length > 0) await write(links.remember, await readDatabase(client, left()));
+  return [...changes, ...(await applyAllFlows(there, places, database, done, left()))];
 }
 
 /** What of the file stands on bridges that are there and carry our mark. */

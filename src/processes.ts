@@ -23,7 +23,7 @@ export async function findProcesses(matches: (args: readonly string[]) => boolea
   return found;
 }
 
-/** The process of that number, unless it is gone or a zombie. */
+/** The process of that number, unless it is gone, a zombie, or ending. */
 export async function findProcess(pid: number): Promise<ProcessInfo | undefined> {
   const args = await commandLine(pid);
   return args && { pid, args };
@@ -34,7 +34,7 @@ export function findByArgument(command: string, argument: string): Promise<Proce
   return findProcesses((args) => args[0] !== undefined && basename(args[0]) === command && args.includes(argument));
 }
 
-/** A process that is gone, or is a zombie, has no command line. */
+/** A process that is gone, is a zombie or is ending has no command line. */
 async function commandLine(pid: number): Promise<string[] | undefined> {
   try {
     const text = await readFile(`/proc/${pid}/cmdline`, 'utf8');
@@ -53,16 +53,36 @@ export function signalProcess(pid: number, signal: NodeJS.Signals): boolean {
   }
 }
 
-/** True once none of them lives; false after the deadline. */
+/** True once nothing is left of any of them; false after the deadline. */
 export async function waitForExit(processes: readonly ProcessInfo[], timeoutMs: number): Promise<boolean> {
   const deadline = performance.now() + timeoutMs;
-  for (const { pid, args } of processes) {
-    const identity = args.join('\0');
-    // A pid that was given to somebody else meanwhile carries other arguments.
-    while ((await commandLine(pid))?.join('\0') === identity) {
+  for (const process of processes) {
+    while (await isThere(process)) {
       if (performance.now() >= deadline) return false;
       await delay(EXIT_POLL_MS);
     }
   }
   return true;
+}
+
+/** Waits for a process that is ending already; not for one that lives on. */
+export async function waitForEnding(pid: number, timeoutMs: number): Promise<void> {
+  await waitForExit([{ pid, args: [] }], timeoutMs);
+}
+
+/** A process number that was given to somebody else meanwhile carries other arguments. */
+async function isThere({ pid, args }: ProcessInfo): Promise<boolean> {
+  const now = await commandLine(pid);
+  return now === undefined ? isEnding(pid) : now.join('\0') === args.join('\0');
+}
+
+/**
+ * A process that ends loses its command line first. Its descriptors are open, and so its sockets and TAPs are there,
+ * until the last of its threads has ended; then it is a zombie, or gone (proc(5), fields 3 and 20 of stat).
+ */
+async function isEnding(pid: number): Promise<boolean> {
+  const stat = await readFile(`/proc/${pid}/stat`, 'utf8').catch(() => undefined);
+  if (stat === undefined) return false;
+  const [state, ...rest] = stat.slice(stat.lastIndexOf(')') + 2).split(' ');
+  return (state !== 'Z' && state !== 'X') || Number(rest[16]) > 1;
 }

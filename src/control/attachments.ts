@@ -188,12 +188,15 @@ export function createAttachments(options: AttachmentsOptions): Attachments {
     book.isFailed = false;
   }
 
-  /** What a killed one left is swept; if that can not be done now, the next look at OVS's ports finds it. */
+  /**
+   * Swept is also what one left that was killed before it could stop. If that can not be done now, the next look at OVS's
+   * ports finds it.
+   */
   async function endRelay({
     tap,
     endpoint,
   }: Pick<WantedAttachment, 'tap'> & { endpoint?: StreamEndpoint | undefined }) {
-    if ((await supervisor.stop(tap)) === 'stopped') return;
+    await supervisor.stop(tap);
     try {
       await sweeper.sweep(tap, endpoint);
     } catch (error) {

@@ -10,7 +10,14 @@ import { type ArcaError, toArcaError } from '../../errors.js';
 import { NOTIFY_FD } from '../../exec.js';
 import type { Logger } from '../../log.js';
 import type { CallOptions } from '../../ovsdb/json-rpc.js';
-import { findProcess, findProcesses, type ProcessInfo, signalProcess, waitForExit } from '../../processes.js';
+import {
+  findProcess,
+  findProcesses,
+  type ProcessInfo,
+  signalProcess,
+  waitForEnding,
+  waitForExit,
+} from '../../processes.js';
 import type { RelayEvent } from '../../relay/notify.js';
 import type { RelayStatus } from '../../relay/relay.js';
 import { type RelayShape, type RelaySpec, type RelaySurroundings, relayArguments } from './arguments.js';
@@ -226,6 +233,8 @@ export function createSupervisor(options: SupervisorOptions): Supervisor {
         if (known !== undefined) known.isStopping = true;
         const processes = await processesOf(statusPathOf(tap), known?.view.pid);
         const outcome = processes.length === 0 ? 'absent' : await endProcesses(processes);
+        // Somebody may have killed it a moment ago.
+        if (known !== undefined) await waitForEnding(known.view.pid, KILL_TIMEOUT_MS);
         known?.link.close();
         if (relays.get(tap) === known) relays.delete(tap);
         await rm(statusPathOf(tap), { force: true });

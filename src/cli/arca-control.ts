@@ -20,6 +20,7 @@ import { createSystemdTeller } from '../systemd.js';
 import { createUndoStack } from '../undo.js';
 import { readVersion } from '../version.js';
 import { aborted, list, loadAddon, type Native, parseCommandLine, watchSignals } from './daemon/life.js';
+import { CA_CERTIFICATE, CERTIFICATE, PRIVATE_KEY } from './tls-options.js';
 
 interface CommandLine extends ControlArguments {
   readonly logLevel: LogLevel;
@@ -69,9 +70,9 @@ function buildCommand(version: string): Command {
     .option('--ovs <unix:path>', 'OVS database (default: as ovs-vsctl)')
     .option('--nb <remotes>', `OVN northbound database: ${REMOTES_FORM} (default: as ovn-nbctl)`)
     .option('--sb <remotes>', 'OVN southbound database (default: as ovn-sbctl)')
-    .option('-p, --private-key <file>', 'for ssl:, with the next two')
-    .option('-c, --certificate <file>', 'of the private key')
-    .option('-C, --ca-cert <file>', "of whoever signed the servers' certificates")
+    .addOption(PRIVATE_KEY)
+    .addOption(CERTIFICATE)
+    .addOption(CA_CERTIFICATE)
     .option('--bridge <name>', 'OVS bridge that containers are attached to', 'br-int')
     .option('--chassis <name>', 'register this host as a chassis, with --encap-ip')
     .option('--encap-ip <address>', 'address of this host that Geneve uses')

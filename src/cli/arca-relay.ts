@@ -10,6 +10,7 @@ import { type RelayArguments, type RelayOptions, readNotifyFd, readRelayOptions 
 import { startRelay } from '../relay/relay.js';
 import { readVersion } from '../version.js';
 import { aborted, list, loadAddon, type Native, parseCommandLine, watchSignals } from './daemon/life.js';
+import { CA_CERTIFICATE, CERTIFICATE, PRIVATE_KEY } from './tls-options.js';
 
 interface CommandLine extends RelayArguments {
   readonly notifyFd?: string;
@@ -58,9 +59,9 @@ function buildCommand(version: string): Command {
     .optionsGroup('Open vSwitch and OVN:')
     .option('--ovs <unix:path>', 'OVS database (default: as ovs-vsctl)')
     .option('--nb <remotes>', `OVN northbound database: ${REMOTES_FORM} (default: as ovn-nbctl)`)
-    .option('-p, --private-key <file>', 'for ssl:, with the next two')
-    .option('-c, --certificate <file>', 'of the private key')
-    .option('-C, --ca-cert <file>', "of whoever signed the servers' certificates")
+    .addOption(PRIVATE_KEY)
+    .addOption(CERTIFICATE)
+    .addOption(CA_CERTIFICATE)
     .option('--timeout <seconds>', 'for the whole start', '10')
     .optionsGroup('Observing:')
     .option('--metrics <endpoint>', 'GET /metrics, /status and /events on unix:PATH or HOST:PORT')

@@ -2,7 +2,7 @@
 import { resolve } from 'node:path';
 import { readBridge } from '../arguments.js';
 import type { RpcTarget } from '../ovsdb/json-rpc.js';
-import { readRemotes } from '../ovsdb/remote.js';
+import { readRemotes, readTlsFiles, type TlsArguments } from '../ovsdb/remote.js';
 
 export interface DoctorPlaces {
   /** Nothing: where ovs-vsctl looks. */
@@ -17,7 +17,7 @@ export interface DoctorPlaces {
 }
 
 /** The command line as commander gives it. */
-export interface PlaceArguments {
+export interface PlaceArguments extends TlsArguments {
   readonly nb?: string;
   readonly sb?: string;
   readonly runDir: string;
@@ -28,15 +28,16 @@ export const DEFAULT_OVN_RUN_DIR = '/var/run/ovn';
 
 /** OVN's databases where ovn-nbctl(8) and ovn-sbctl(8) look. Throws an ArcaError (`usage`). */
 export function readPlaces(
-  { nb, sb, runDir, bridge }: PlaceArguments,
+  { nb, sb, runDir, bridge, ...tls }: PlaceArguments,
   ovsSocketPath: string | undefined,
   env: NodeJS.ProcessEnv,
 ): DoctorPlaces {
   const inRunDir = (name: string): string => `unix:${env['OVN_RUNDIR'] || DEFAULT_OVN_RUN_DIR}/${name}`;
+  const files = readTlsFiles(tls);
   return {
     ovsSocketPath,
-    northbound: readRemotes('--nb', nb ?? (env['OVN_NB_DB'] || inRunDir('ovnnb_db.sock')), undefined),
-    southbound: readRemotes('--sb', sb ?? (env['OVN_SB_DB'] || inRunDir('ovnsb_db.sock')), undefined),
+    northbound: readRemotes('--nb', nb ?? (env['OVN_NB_DB'] || inRunDir('ovnnb_db.sock')), files),
+    southbound: readRemotes('--sb', sb ?? (env['OVN_SB_DB'] || inRunDir('ovnsb_db.sock')), files),
     runDir: resolve(runDir),
     bridge: readBridge('--bridge', bridge),
     env,

@@ -7,6 +7,7 @@ import type { Fix, FixResult } from '../../doctor/fix.js';
 import { type PlaceArguments, readPlaces } from '../../doctor/places.js';
 import { ArcaError, ERROR_KINDS } from '../../errors.js';
 import type { Finding, Verdict } from '../../finding.js';
+import { CA_CERTIFICATE, CERTIFICATE, PRIVATE_KEY } from '../tls-options.js';
 import { addHostVerb, openOutput, readHost } from './session.js';
 import { type Colour, type Column, coloured, renderTable, type Style, visible } from './text.js';
 
@@ -37,6 +38,9 @@ export function addDoctorCommands(program: Command): void {
     .argument('[check...]', 'only these checks (default: all; --list names them)')
     .option('--nb <database>', "OVN's northbound database (default: where ovn-nbctl looks)")
     .option('--sb <database>', "OVN's southbound database (default: where ovn-sbctl looks)")
+    .addOption(PRIVATE_KEY)
+    .addOption(CERTIFICATE)
+    .addOption(CA_CERTIFICATE)
     .option('--run-dir <dir>', "arca-control's run directory", DEFAULT_RUN_DIR)
     .option('--bridge <name>', 'bridge that relays attach to', 'br-int')
     .option('--fix', 'mend what is safe to mend, first')

@@ -221,7 +221,7 @@ async function report(context: Context, options: Options, results: Results): Pro
   if (options.json) console.log(JSON.stringify(document));
   else await print(full, options, base);
   if (options.writeDocs) await writeDocs(context, full);
-  return noise.tooNoisy || rows.some(({ verdict }) => verdict === 'too noisy') ? EXIT.noisy : EXIT.done;
+  return noise.tooNoisy || rows.some(({ verdict }) => verdict === 'undecided') ? EXIT.noisy : EXIT.done;
 }
 
 async function print({ results, summary, noise, rows, order }: Report, options: Options, base: string): Promise<void> {
@@ -260,7 +260,8 @@ async function writeDocs({ root }: Context, { charts, rows, results, noise }: Re
   const { machine, options, startedAt } = results;
   const where = `${machine.cpu}, ${machine.cpuCount} CPUs, Linux ${machine.kernel}, commit ${machine.commit}, ${startedAt.slice(0, 10)}`;
   const command = ['npm run bench --', ...options.commandLine].join(' ');
-  const page = `# Must reach\n\n\`${command}\`: ${options.rounds} rounds, on ${where}.\n\n${renderMarkdown(mustReachTable(rows))}\n`;
+  const drift = noise.sources.map((source) => `- ${describeNoise(source)}\n`).join('');
+  const page = `# Must reach\n\n\`${command}\`: ${options.rounds} rounds, on ${where}.\n\n${renderMarkdown(mustReachTable(rows))}\n${drift && `\n${drift}`}`;
   await writeFile(join(directory, 'must-reach.md'), page);
 }
 

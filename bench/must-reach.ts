@@ -1,6 +1,6 @@
 /** The promises of the data plane and of the control plane, and whether this run kept them. Pure. */
 import type { Metric, Sample } from './model.js';
-import { median, type Spread, spreadOf } from './stats.js';
+import { type Spread, spreadOf } from './stats.js';
 import { byRound, type Noise } from './summary.js';
 
 interface Term {
@@ -22,7 +22,7 @@ interface Pledge {
   readonly aim?: number;
 }
 
-export type Verdict = 'aim reached' | 'reached' | 'missed' | 'not measured' | 'too noisy';
+export type Verdict = 'aim reached' | 'reached' | 'missed' | 'undecided' | 'not measured' | 'too noisy';
 
 export interface Row {
   readonly measure: string;
@@ -256,14 +256,15 @@ export const PLEDGES: readonly Pledge[] = [
   ),
 ];
 
-/** Combines what was measured in the same round, then takes the median: what drifts between rounds cancels out. */
+/** Combines what was measured in the same round: what drifts between rounds cancels out. */
 export function judge(samples: readonly Sample[], noise: Noise): readonly Row[] {
   return PLEDGES.map((pledge) => {
     const { measure, relation, unit, better, floor, aim } = pledge;
     const common = { measure, relation, unit, better, floor, ...(aim !== undefined && { aim }) };
     const values = valuesOf(samples, pledge);
     if (values.length === 0) return { ...common, verdict: 'not measured' };
-    return { ...common, spread: spreadOf(values), verdict: verdictOf(pledge, median(values), noise) };
+    const spread = spreadOf(values);
+    return { ...common, spread, verdict: verdictOf(pledge, spread, noise) };
   });
 }
 
@@ -276,12 +277,15 @@ function valuesOf(samples: readonly Sample[], { terms, combine }: Pledge): numbe
   });
 }
 
-function verdictOf({ better, floor, aim, terms }: Pledge, value: number, noise: Noise): Verdict {
-  const isNoisy = terms.some(({ measure, metric }) =>
-    noise.sources.some((source) => source.measure === measure && source.metric === metric),
-  );
-  if (noise.tooNoisy || isNoisy) return 'too noisy';
-  const holds = (bound: number): boolean => (better === 'more' ? value >= bound : value <= bound);
-  if (!holds(floor)) return 'missed';
-  return aim !== undefined && holds(aim) ? 'aim reached' : 'reached';
+/**
+ * The middle half of the rounds has to agree: with a bound among it the promise is undecided, however far it is from the
+ * bound in the median. So noise takes away verdicts, and never makes one.
+ */
+function verdictOf({ better, floor, aim }: Pledge, { lowerQuartile, upperQuartile }: Spread, noise: Noise): Verdict {
+  if (noise.tooNoisy) return 'too noisy';
+  const [worse, best] = better === 'more' ? [lowerQuartile, upperQuartile] : [upperQuartile, lowerQuartile];
+  const holds = (value: number, bound: number): boolean => (better === 'more' ? value >= bound : value <= bound);
+  if (!holds(best, floor)) return 'missed';
+  if (!holds(worse, floor)) return 'undecided';
+  return aim !== undefined && holds(worse, aim) ? 'aim reached' : 'reached';
 }

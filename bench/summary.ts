@@ -84,6 +84,7 @@ export interface Noise {
   readonly foreignCpuThreshold: number;
   /** Too few rounds to tell. */
   readonly unknown: boolean;
+  /** References that varied. What drifts between rounds does so for all: verdicts rest on ratios within a round. */
   readonly sources: readonly NoiseSource[];
   /** Whether nothing may be concluded from the whole run. */
   readonly tooNoisy: boolean;
@@ -94,9 +95,6 @@ export interface Noise {
 export const REFERENCES = ['veth', 'naive'] as const;
 const FOREIGN_CPU_THRESHOLD = 0.05;
 const LEAST_ROUNDS = 3;
-/** If this one varies, the machine does. */
-const CORE_MEASURE = 'tcp1-ab-1500';
-const CORE_METRIC: Metric = 'gbps';
 
 /** Beside each measure's primary metric: what a verdict may rest on. */
 const ALSO_JUDGED: readonly Metric[] = ['cpuSecondsPerGb', 'p99Us'];
@@ -128,13 +126,6 @@ export function judgeNoise(samples: readonly Sample[], measures: readonly Measur
     reasons.push(
       `other processes had ${percent(foreignCpuShare)} of the CPUs (at most ${percent(FOREIGN_CPU_THRESHOLD)})`,
     );
-  }
-  for (const { measure, contender, metric, spread, threshold } of sources) {
-    if (measure === CORE_MEASURE && metric === CORE_METRIC) {
-      reasons.push(
-        `${contender} spread over ${percent(spread)} of its median in ${measure} (at most ${percent(threshold)})`,
-      );
-    }
   }
   return {
     foreignCpuShare,

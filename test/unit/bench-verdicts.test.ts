@@ -47,14 +47,14 @@ describe('noise', () => {
     expect(judgeNoise(QUIET, MEASURES, 3)).toMatchObject({ tooNoisy: false, sources: [] });
   });
 
-  it('is there when a reference varies in the core measure', () => {
+  it('is told of a reference that varies', () => {
     const samples = [
       ...rounds(ONE_FLOW, 'veth', 'gbps', [20, 30, 10]),
       ...rounds(ONE_FLOW, 'naive', 'gbps', [1, 1, 1]),
     ];
     const noise = judgeNoise(samples, MEASURES, 3);
-    expect(noise.tooNoisy).toBe(true);
     expect(noise.sources).toMatchObject([{ measure: ONE_FLOW, contender: 'veth' }]);
+    expect(noise.tooNoisy).toBe(false);
   });
 
   it('is there when other processes had the CPUs', () => {
@@ -113,24 +113,38 @@ describe('must reach', () => {
   });
 
   it('gives no verdict from a noisy run', () => {
-    const noisy = rounds(ONE_FLOW, 'veth', 'gbps', [20, 40, 10]);
-    const row = verdicts([
-      ...noisy,
-      ...rounds(ONE_FLOW, 'naive', 'gbps', [1, 1, 1]),
-      ...rounds(ONE_FLOW, 'arca', 'gbps', [20, 20, 20]),
-    ]);
+    const disturbed = [...QUIET, ...rounds(ONE_FLOW, 'arca', 'gbps', [20, 20, 20])];
+    const row = verdicts(disturbed.map((one) => ({ ...one, foreignCpuShare: 0.3 })));
     expect(row('TCP, one flow, offloaded', 'times naive')?.verdict).toBe('too noisy');
   });
 
-  it('gives none for a measure whose own reference is noisy, and others keep theirs', () => {
+  it.each([
+    ['reached', [11, 11.5, 12, 12.5, 13]],
+    ['undecided', [9, 9.5, 10.5, 11, 12]],
+    ['undecided', [8, 9, 9.5, 10.5, 11]],
+    ['missed', [8, 8.5, 9, 9.5, 12]],
+  ])('is %s where half of the rounds say so: %j of 20 and a floor of 10', (verdict, values) => {
     const row = verdicts([
-      ...QUIET,
-      ...rounds(ONE_FLOW, 'arca', 'gbps', [12, 12, 12]),
-      ...rounds('udp64', 'naive', 'kpps', [50, 90, 130]),
-      ...rounds('udp64', 'arca', 'kpps', [200, 200, 200]),
+      ...rounds(ONE_FLOW, 'veth', 'gbps', [20, 20, 20, 20, 20]),
+      ...rounds(ONE_FLOW, 'arca', 'gbps', values),
     ]);
-    expect(row('UDP 64 bytes, delivered', 'times naive')?.verdict).toBe('too noisy');
+    expect(row('TCP, one flow, offloaded', 'of veth')?.verdict).toBe(verdict);
+  });
+
+  it('gives a verdict though a reference drifts, where the ratio does not', () => {
+    const row = verdicts([
+      ...rounds(ONE_FLOW, 'veth', 'gbps', [20, 30, 10]),
+      ...rounds(ONE_FLOW, 'arca', 'gbps', [12, 18, 6]),
+    ]);
     expect(row('TCP, one flow, offloaded', 'of veth')?.verdict).toBe('reached');
+  });
+
+  it('where less is better, the middle half has to be under the floor', () => {
+    const row = verdicts([
+      ...rounds(ONE_FLOW, 'naive', 'cpuSecondsPerGb', [6, 6, 6]),
+      ...rounds(ONE_FLOW, 'arca', 'cpuSecondsPerGb', [0.5, 0.9, 1.6]),
+    ]);
+    expect(row('CPU seconds per GB', 'of naive')?.verdict).toBe('undecided');
   });
 
   it('has no aim that is easier than its floor', () => {

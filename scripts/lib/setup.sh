@@ -29,6 +29,7 @@ readonly PACKAGES_TO_TEST="
   doctest-dev          /usr/include/doctest/doctest.h
   clang-format         clang-format
   ethtool              ethtool
+  socat                socat
   systemd              systemd-analyze
   udhcpc               udhcpc
   udhcpd               udhcpd

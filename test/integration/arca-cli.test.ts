@@ -1,9 +1,9 @@
 /** `arca` as its user calls it, against the control API with a service that the test holds: no OVS and no OVN. */
-import { mkdtempSync, rmSync } from 'node:fs';
+import { existsSync, mkdtempSync, readFileSync, rmSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { fileURLToPath } from 'node:url';
-import { afterEach, beforeEach, describe, expect, it } from 'vitest';
+import { afterEach, beforeEach, describe, expect, it, vi } from 'vitest';
 import { type ControlApi, startControlApi } from '../../src/control/api/server.js';
 import { ArcaError, ERROR_KINDS, type ErrorCode } from '../../src/errors.js';
 import { CommandError, run } from '../../src/exec.js';
@@ -58,9 +58,9 @@ async function command(program: string, args: readonly string[], env = environme
 
 const arca = (...args: string[]): Promise<Answer> => command(process.execPath, [ARCA, ...args]);
 
-/** In a terminal of its own (script(1)), which has no width. */
-const arcaOnTerminal = (line: string, env: NodeJS.ProcessEnv = {}): Promise<Answer> =>
-  command('script', ['-qec', `'${process.execPath}' '${ARCA}' ${line}`, '/dev/null'], {
+/** In a terminal of its own (script(1)), which has no width. What it shows goes to `typescript`, too, as it comes. */
+const arcaOnTerminal = (line: string, env: NodeJS.ProcessEnv = {}, typescript = '/dev/null'): Promise<Answer> =>
+  command('script', ['-qefc', `'${process.execPath}' '${ARCA}' ${line}`, typescript], {
     ...environment(),
     NO_COLOR: '',
     CI: undefined,
@@ -233,8 +233,15 @@ describe('on a terminal', () => {
 
   it('shows that it waits, and cleans up after it', async () => {
     await control.createNetwork({ name: 'net-a' });
-    control.attachGate = new Promise((resolve) => setTimeout(resolve, 1_000));
-    const { stdout, exitCode } = await arcaOnTerminal('attach web --network net-a');
+    let open: () => void = () => {};
+    control.attachGate = new Promise((resolve) => {
+      open = resolve;
+    });
+    const typescript = join(folder, 'typescript');
+    const answering = arcaOnTerminal('attach web --network net-a', {}, typescript);
+    const isShown = (): boolean => existsSync(typescript) && readFileSync(typescript, 'utf8').includes('attaching web');
+    await vi.waitUntil(isShown, { timeout: scaled(10_000) }).finally(open);
+    const { stdout, exitCode } = await answering;
     expect(exitCode).toBe(0);
     expect(stdout).toContain('attaching web to net-a');
     // The cursor is shown again.

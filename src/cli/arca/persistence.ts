@@ -1,5 +1,4 @@
 /** `arca persistence`: does what OVS holds survive a reboot? Here stand only arguments, output and the question. */
-import { readFile } from 'node:fs/promises';
 import { resolve } from 'node:path';
 import type { Command } from 'commander';
 import { ArcaError } from '../../errors.js';
@@ -7,10 +6,9 @@ import type { Finding, Verdict } from '../../finding.js';
 import { checkPersistence, isPersistent } from '../../persistence/check.js';
 import { applySetup, type FileChange, planRemoval, planSetup, type SetupPlan } from '../../persistence/setup.js';
 import { isVolatile } from '../../persistence/unit-plan.js';
-import { readStateDocument } from '../../state/document.js';
-import type { OvsdbSettings } from '../../state/model.js';
 import { askForYes } from './confirm.js';
 import { addHostVerb, openOutput, readHost } from './session.js';
+import { readDocument } from './state-file.js';
 import { type Colour, coloured, type Style, visible } from './text.js';
 
 interface CheckArguments {
@@ -54,7 +52,7 @@ export function addPersistenceCommands(program: Command): void {
 async function check({ database, state }: CheckArguments, command: Command): Promise<void> {
   const { ovsSocketPath, timeoutMs } = readHost(command);
   const output = openOutput(command);
-  const said = state === undefined ? undefined : await readSettings(state);
+  const said = state === undefined ? undefined : (await readDocument(state, state)).state.ovsdb;
   const work = checkPersistence({
     ovsSocketPath: ovsSocketPath ?? said?.socketPath,
     env: process.env,
@@ -122,13 +120,6 @@ function nextSteps(isReloaded: boolean): string[] {
     'Written. It counts from the next start of the daemons on; a restart of them interrupts forwarding:',
     '  systemctl restart ovsdb-server ovs-vswitchd',
   ];
-}
-
-async function readSettings(file: string): Promise<OvsdbSettings> {
-  const text = await readFile(file, 'utf8').catch((cause: Error) => {
-    throw new ArcaError('usage', `${file} can not be read: ${cause.message}`, { cause });
-  });
-  return readStateDocument(text, file).state.ovsdb;
 }
 
 function verdictText(findings: readonly Finding[]): string {

@@ -1,14 +1,11 @@
 /** `arca state`: makes Open vSwitch and addresses of this host as a file says. Here stand arguments, questions, output and signals. */
-import { readFile } from 'node:fs/promises';
-import { text as readAll } from 'node:stream/consumers';
 import type { Command } from 'commander';
-import { ArcaError, ERROR_KINDS, errnoOf, toArcaError } from '../../errors.js';
+import { ERROR_KINDS, toArcaError } from '../../errors.js';
 import { createLogger } from '../../log.js';
 import { checkPersistence, isPersistent } from '../../persistence/check.js';
 import { applyState, readPlan } from '../../state/apply.js';
 import { checkAllFlows, flowWarnings } from '../../state/bridge-flows.js';
 import { doneText, summaryOf, summaryText } from '../../state/changes.js';
-import type { DesiredState } from '../../state/model.js';
 import { type Plan, type StateContext, stateContext } from '../../state/plan.js';
 import { showState } from '../../state/show.js';
 import { verifyState } from '../../state/verify.js';
@@ -17,6 +14,7 @@ import { createSystemdTeller } from '../../systemd.js';
 import { loadAddon } from '../daemon/life.js';
 import { askForYes } from './confirm.js';
 import { addHostVerb, type Output, openOutput, readHost } from './session.js';
+import { readDocument, STDIN, withLines } from './state-file.js';
 import { NO_CHANGES, renderDifferences, renderPlan } from './state-text.js';
 import { visible } from './text.js';
 
@@ -59,8 +57,6 @@ docs/state.md has a walk through it, docs/state-file.md the format of the file.`
 const ADOPT = ['--adopt', 'take over bridges and ports of those names that somebody else made'] as const;
 const RUN_DIR = ['--run-dir <dir>', 'of DHCP clients (default: /run/arca-state)'] as const;
 const FILE = ['<file>', 'the state file (JSON); - is standard input'] as const;
-const STDIN = '-';
-const EMPTY_FILE = '{ "version": 1, "plugins": { "network": {} } }';
 
 export function addStateCommands(program: Command): void {
   const state = program
@@ -288,44 +284,4 @@ async function openSession(
     isStdin: file === STDIN,
     warnings: texts,
   };
-}
-
-interface ReadDocument {
-  readonly state: DesiredState;
-  readonly warnings: readonly string[];
-}
-
-async function readDocument(file: string | undefined, name: string): Promise<ReadDocument> {
-  const content = file === undefined ? EMPTY_FILE : await readContent(file, name);
-  // Loaded here: the library of its schema takes longer than all the rest of a short verb.
-  const { documentProblemText, readStateDocument } = await import('../../state/document.js');
-  return withLines(
-    name,
-    Promise.resolve().then(() => {
-      const { state, warnings } = readStateDocument(content, name);
-      return { state, warnings: warnings.map(documentProblemText) };
-    }),
-  );
-}
-
-async function readContent(file: string, name: string): Promise<string> {
-  const reading = file === STDIN ? readAll(process.stdin) : readFile(file, 'utf8');
-  return reading.catch((cause: unknown) => {
-    const why = errnoOf(cause) === 'ENOENT' ? 'there is no such file' : toArcaError(cause).message;
-    throw new ArcaError('usage', `${name} can not be read: ${why}`, { cause });
-  });
-}
-
-/** Prints the mistakes of the file, a line for each, which the one line of an error can't have. */
-async function withLines<T>(name: string, work: Promise<T>): Promise<T> {
-  try {
-    return await work;
-  } catch (error) {
-    if (!(error instanceof ArcaError) || !['state-invalid', 'flow-invalid'].includes(error.code)) throw error;
-    const lines = error.message.split('\n');
-    for (const line of lines) console.error(visible(line));
-    const count = lines.length === 1 ? 'one mistake' : `${lines.length} mistakes`;
-    const { code, details } = error;
-    throw new ArcaError(code, `${name} has ${count}; nothing was done`, { cause: error, ...(details && { details }) });
-  }
 }

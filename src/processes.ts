@@ -1,6 +1,6 @@
 /** Processes as /proc shows them: found by their command line, signalled, waited for. */
 import { readdir, readFile } from 'node:fs/promises';
-import { basename } from 'node:path';
+import { basename, join } from 'node:path';
 import { setTimeout as delay } from 'node:timers/promises';
 
 export interface ProcessInfo {
@@ -78,11 +78,56 @@ async function isThere({ pid, args }: ProcessInfo): Promise<boolean> {
 
 /**
  * A process that ends loses its command line first. Its descriptors are open, and so its sockets and TAPs are there,
- * until the last of its threads has ended; then it is a zombie, or gone (proc(5), fields 3 and 20 of stat).
+ * until the last of its threads has ended; then it is a zombie, or gone.
  */
 async function isEnding(pid: number): Promise<boolean> {
-  const stat = await readFile(`/proc/${pid}/stat`, 'utf8').catch(() => undefined);
-  if (stat === undefined) return false;
-  const [state, ...rest] = stat.slice(stat.lastIndexOf(')') + 2).split(' ');
-  return (state !== 'Z' && state !== 'X') || Number(rest[16]) > 1;
+  const stat = await readProcessStat(pid);
+  return stat !== undefined && (!isDeadState(stat.state) || stat.threadCount > 1);
+}
+
+/** Of `/proc/PID/stat` (proc(5)). */
+export interface ProcessStat {
+  /** A letter: `S`, `T` for one that is stopped, `Z` for a zombie, ... */
+  readonly state: string;
+  readonly threadCount: number;
+  /** When it was started, after the boot. */
+  readonly startSeconds: number;
+}
+
+/** USER_HZ, the unit of times in /proc/PID/stat. */
+const TICKS_PER_SECOND = 100;
+
+/** Nothing: there is no such process. */
+export async function readProcessStat(pid: number): Promise<ProcessStat | undefined> {
+  const text = await readFile(`/proc/${pid}/stat`, 'utf8').catch(() => undefined);
+  return text === undefined ? undefined : parseProcessStat(text);
+}
+
+/** Pure. */
+export function parseProcessStat(text: string): ProcessStat | undefined {
+  // The third field, behind a name in brackets that may hold anything; the 20th and the 22nd.
+  const fields = text.slice(text.lastIndexOf(')') + 2).split(' ');
+  const [state, threadCount, startTicks] = [fields[0], Number(fields[17]), Number(fields[19])];
+  if (state === undefined || Number.isNaN(threadCount) || Number.isNaN(startTicks)) return undefined;
+  return { state, threadCount, startSeconds: startTicks / TICKS_PER_SECOND };
+}
+
+/** A zombie, or gone in this moment. */
+export function isDeadState(state: string): boolean {
+  return state === 'Z' || state === 'X';
+}
+
+export interface PidFile {
+  readonly pid: number;
+  readonly runDir: string;
+}
+
+/** The pidfiles of that name in these directories, in their order. Whether the process lives is not looked at. */
+export async function readPidFiles(runDirs: Iterable<string>, name: string): Promise<PidFile[]> {
+  const found: PidFile[] = [];
+  for (const runDir of runDirs) {
+    const text = await readFile(join(runDir, name), 'utf8').catch(() => undefined);
+    if (text !== undefined && /^\d+\s*$/.test(text)) found.push({ pid: Number(text), runDir });
+  }
+  return found;
 }

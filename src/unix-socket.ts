@@ -1,4 +1,5 @@
 /** Whether a Unix socket is somebody's, or was left by a process that is gone. */
+import { lstat, unlink } from 'node:fs/promises';
 import { connect } from 'node:net';
 import { errnoOf } from './errors.js';
 
@@ -21,4 +22,16 @@ export function isUnixSocketAlive(path: string, signal?: AbortSignal): Promise<b
     socket.once('connect', () => done(true));
     socket.once('error', (error) => done(errnoOf(error) !== 'ECONNREFUSED'));
   });
+}
+
+/** Removes a socket that nobody listens on; says what became of it otherwise. */
+export async function removeDeadSocket(path: string): Promise<'removed' | 'absent' | 'alive'> {
+  const isSocket = await lstat(path).then(
+    (stats) => stats.isSocket(),
+    () => false,
+  );
+  if (!isSocket) return 'absent';
+  if (await isUnixSocketAlive(path)) return 'alive';
+  await unlink(path);
+  return 'removed';
 }

@@ -2,6 +2,7 @@
 import { resolve } from 'node:path';
 import { checkSocketPath, readBridge, readNumber, readUnixTarget, usage } from '../arguments.js';
 import type { Endpoint } from '../native.js';
+import { ovnSocket } from '../ovn/places.js';
 import { readRemotes, readTlsFiles, type TlsArguments } from '../ovsdb/remote.js';
 import type { ChassisSpec } from './model.js';
 import type { ControlOptions } from './service.js';
@@ -39,7 +40,6 @@ export interface ReadControlOptions {
 
 export const DEFAULT_RUN_DIR = '/run/arca';
 export const DEFAULT_VSOCK_PORTS = '5000-9999';
-const DEFAULT_OVN_RUN_DIR = '/var/run/ovn';
 const MOST_CID = 0xfffffffe;
 /** Ports below need a capability, and would be taken for those of others. */
 const LEAST_VSOCK_PORT = 1024;
@@ -97,11 +97,6 @@ function readPeerCids(texts: readonly string[], hasVsock: boolean): number[] {
   if (!hasVsock && texts.length > 0)
     throw usage('--peer-cid is for --listen vsock:PORT; callers on a Unix socket have no CID');
   return texts.map((text) => readNumber('--peer-cid', text, 0, MOST_CID));
-}
-
-/** As ovn-nbctl(8) and ovn-sbctl(8) look for it. */
-function ovnSocket(env: NodeJS.ProcessEnv, name: string): string {
-  return `unix:${env['OVN_RUNDIR'] || DEFAULT_OVN_RUN_DIR}/${name}`;
 }
 
 function readChassis({ chassis, encapIp }: ControlArguments): ChassisSpec | undefined {

@@ -1,7 +1,7 @@
 /** Checks of the bridge that relays attach to: whether it forwards, what its datapath costs, whom ovn-controller takes it for. */
 
 import { readControllerSettings } from '../ovn/local-controller.js';
-import { type FlowFacts, judgeBridge } from '../ovs/bridge.js';
+import { type FlowFacts, judgeBridge, OVN_DEFAULT_BRIDGE, TSO_KEY } from '../ovs/bridge.js';
 import { type Check, defineCheck, foundOr, type Judgement } from './check.js';
 import { isOlder, numberIn } from './host.js';
 import type { DaemonFacts } from './read/daemon.js';
@@ -9,9 +9,6 @@ import type { Link } from './read/links.js';
 import type { SouthboundFacts } from './read/ovn.js';
 import type { OvsView } from './read/ovs.js';
 
-/** ovn-controller(8), `ovn-bridge`. */
-const OVN_DEFAULT_BRIDGE = 'br-int';
-const TSO_KEY = 'userspace-tso-enable';
 /** 3.1 was seen to drop offloaded frames that go into a tunnel; from this version on nobody has looked. */
 const FIRST_NOT_SEEN_TO_DROP = '3.2';
 

@@ -2,13 +2,12 @@
  * What `arca doctor --fix` does: removes what relays that are gone have left, and nothing else. Each step is guarded by
  * whoever holds the thing, not by what was read before: a relay that starts meanwhile loses nothing.
  */
-import { lstat, unlink } from 'node:fs/promises';
 import { toArcaError } from '../errors.js';
 import { CommandError, run } from '../exec.js';
 import { ovsPlaces } from '../ovs/places.js';
 import { removeOwnedPort } from '../ovs/ports.js';
 import type { CallOptions } from '../ovsdb/json-rpc.js';
-import { isUnixSocketAlive } from '../unix-socket.js';
+import { removeDeadSocket } from '../unix-socket.js';
 import type { Check } from './check.js';
 import type { FactName, FactSource, Facts } from './facts.js';
 import type { DoctorPlaces } from './places.js';
@@ -104,15 +103,14 @@ async function applyOne(
         if (error instanceof CommandError && /busy/i.test(error.output.stderr)) return 'a process holds it now';
         throw error;
       }
-    case 'remove-socket': {
-      const isSocket = await lstat(fix.path).then(
-        (stats) => stats.isSocket(),
-        () => false,
-      );
-      if (!isSocket) return 'it is gone';
-      if (await isUnixSocketAlive(fix.path)) return 'somebody listens on it now';
-      await unlink(fix.path);
-      return undefined;
-    }
+    case 'remove-socket':
+      switch (await removeDeadSocket(fix.path)) {
+        case 'removed':
+          return undefined;
+        case 'absent':
+          return 'it is gone';
+        case 'alive':
+          return 'somebody listens on it now';
+      }
   }
 }

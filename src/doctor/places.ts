@@ -1,6 +1,7 @@
 /** Where the doctor looks, and how that is given on its command line. */
 import { resolve } from 'node:path';
 import { readBridge } from '../arguments.js';
+import { ovnSocket } from '../ovn/places.js';
 import type { RpcTarget } from '../ovsdb/json-rpc.js';
 import { readRemotes, readTlsFiles, type TlsArguments } from '../ovsdb/remote.js';
 
@@ -24,20 +25,17 @@ export interface PlaceArguments extends TlsArguments {
   readonly bridge: string;
 }
 
-export const DEFAULT_OVN_RUN_DIR = '/var/run/ovn';
-
 /** OVN's databases where ovn-nbctl(8) and ovn-sbctl(8) look. Throws an ArcaError (`usage`). */
 export function readPlaces(
   { nb, sb, runDir, bridge, ...tls }: PlaceArguments,
   ovsSocketPath: string | undefined,
   env: NodeJS.ProcessEnv,
 ): DoctorPlaces {
-  const inRunDir = (name: string): string => `unix:${env['OVN_RUNDIR'] || DEFAULT_OVN_RUN_DIR}/${name}`;
   const files = readTlsFiles(tls);
   return {
     ovsSocketPath,
-    northbound: readRemotes('--nb', nb ?? (env['OVN_NB_DB'] || inRunDir('ovnnb_db.sock')), files),
-    southbound: readRemotes('--sb', sb ?? (env['OVN_SB_DB'] || inRunDir('ovnsb_db.sock')), files),
+    northbound: readRemotes('--nb', nb ?? (env['OVN_NB_DB'] || ovnSocket(env, 'ovnnb_db.sock')), files),
+    southbound: readRemotes('--sb', sb ?? (env['OVN_SB_DB'] || ovnSocket(env, 'ovnsb_db.sock')), files),
     runDir: resolve(runDir),
     bridge: readBridge('--bridge', bridge),
     env,

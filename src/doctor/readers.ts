@@ -1,13 +1,14 @@
 /** Which reader reads which fact, and where it looks. */
-import { existsSync } from 'node:fs';
 import { dirname, join } from 'node:path';
 import type { Finding } from '../finding.js';
+import { ovnRunDir } from '../ovn/places.js';
 import { readFlows } from '../ovs/bridge.js';
 import { ovsPlaces } from '../ovs/places.js';
 import { type RpcTarget, targetText } from '../ovsdb/json-rpc.js';
 import { checkPersistence } from '../persistence/check.js';
+import { systemdRuns } from '../persistence/running-units.js';
 import type { Readers } from './facts.js';
-import { DEFAULT_OVN_RUN_DIR, type DoctorPlaces } from './places.js';
+import type { DoctorPlaces } from './places.js';
 import { readControl } from './read/control.js';
 import { askControlled, askDatabase, type DaemonFacts } from './read/daemon.js';
 import { readCapabilities, readTools, readTun, readVersions, readVsock } from './read/host.js';
@@ -19,8 +20,6 @@ import { readDeadSockets, readRelays } from './read/relays.js';
 /** `arca persistence check` tells ports without a device, too: here a check of its own does. */
 const TOLD_ELSEWHERE = 'stale-ports';
 const UNIT_ORDER = 'unit-order';
-/** sd_booted(3). */
-const BOOTED_WITH_SYSTEMD = '/run/systemd/system';
 
 export function createReaders(places: DoctorPlaces): Readers {
   const { ovsSocketPath, northbound, southbound, runDir, bridge, env } = places;
@@ -89,8 +88,7 @@ export function createReaders(places: DoctorPlaces): Readers {
 
 /** Where there is no systemd something else starts OVS, and there is nothing to look at: that is no fault. */
 function withoutSystemd(finding: Finding): Finding {
-  const isThere = existsSync(BOOTED_WITH_SYSTEMD);
-  return finding.id === UNIT_ORDER && finding.verdict === 'unknown' && !isThere
+  return finding.id === UNIT_ORDER && finding.verdict === 'unknown' && !systemdRuns()
     ? { ...finding, verdict: 'note' }
     : finding;
 }
@@ -111,5 +109,5 @@ function askNorthd(
 function ovnRunDirsOf({ northbound, ovsSocketPath, env }: DoctorPlaces): readonly string[] {
   const beside = northbound.transport === 'unix' ? [dirname(northbound.path)] : [];
   const ovs = ovsSocketPath === undefined ? [] : [dirname(ovsSocketPath)];
-  return [...new Set([...beside, env['OVN_RUNDIR'] || DEFAULT_OVN_RUN_DIR, ...ovs])];
+  return [...new Set([...beside, ovnRunDir(env), ...ovs])];
 }

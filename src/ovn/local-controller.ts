@@ -2,11 +2,12 @@
  * The ovn-controller of this host: whether one runs on this OVS, and what it is told to register as, which are keys in
  * `external_ids` of the Open_vSwitch row (ovn-controller(8)).
  */
-import { readFile } from 'node:fs/promises';
 import { dirname, join } from 'node:path';
 import { withOvsdb } from '../ovsdb/client.js';
 import { type CallOptions, connectRpc } from '../ovsdb/json-rpc.js';
 import { map, set, textMap } from '../ovsdb/values.js';
+import { readPidFiles } from '../processes.js';
+import { ovnRunDir } from './places.js';
 
 export interface ControllerSettings {
   readonly systemId: string | undefined;
@@ -23,7 +24,6 @@ export interface LocalController {
 }
 
 const OVS_DATABASE = 'Open_vSwitch';
-const DEFAULT_RUN_DIR = '/var/run/ovn';
 const PROBE_TIMEOUT_MS = 1000;
 
 /** Rejects with `RpcError` when OVS's database does not answer. */
@@ -73,10 +73,9 @@ export async function writeControllerSettings(
 
 /** By its pidfile, in the directories where OVN's tools look, and by an answer on its control socket. */
 async function controllerRuns(ovsSocketPath: string, env: NodeJS.ProcessEnv, call: CallOptions): Promise<boolean> {
-  for (const runDir of new Set([dirname(ovsSocketPath), env['OVN_RUNDIR'] || DEFAULT_RUN_DIR])) {
-    const pid = await readFile(join(runDir, 'ovn-controller.pid'), 'utf8').catch(() => undefined);
-    if (pid === undefined || !/^\d+\s*$/.test(pid)) continue;
-    const path = join(runDir, `ovn-controller.${pid.trim()}.ctl`);
+  const runDirs = new Set([dirname(ovsSocketPath), ovnRunDir(env)]);
+  for (const { pid, runDir } of await readPidFiles(runDirs, 'ovn-controller.pid')) {
+    const path = join(runDir, `ovn-controller.${pid}.ctl`);
     const options = { ...call, timeoutMs: Math.min(call.timeoutMs, PROBE_TIMEOUT_MS) };
     // The socket of one that was killed takes no connection; one that is stopped does, and is none the less there.
     const connection = await connectRpc({ transport: 'unix', path }, options).catch(() => undefined);

@@ -4,13 +4,13 @@
 import { ArcaError } from '../errors.js';
 import { CommandError, run } from '../exec.js';
 import type { TlsFiles } from '../ovsdb/remote.js';
+import { ovnSocket } from './places.js';
 
 export const FIRST_TAG = 1;
 /** 4095 is reserved by IEEE 802.1Q; OVS would take it. */
 export const LAST_TAG = 4094;
 
 const TAG_KEY = 'vlan_tag';
-const DEFAULT_RUN_DIR = '/var/run/ovn';
 
 export interface TagLookUp {
   /** Name of the logical switch. */
@@ -110,7 +110,7 @@ function readRows(answer: string): Map<string, string>[] {
 
 /** Where ovn-nbctl looks, for messages (ovn-nbctl(8), `--db`). */
 export function northboundText(nb: string | undefined, env: NodeJS.ProcessEnv): string {
-  return nb ?? env['OVN_NB_DB'] ?? `unix:${env['OVN_RUNDIR'] || DEFAULT_RUN_DIR}/ovnnb_db.sock`;
+  return nb ?? env['OVN_NB_DB'] ?? ovnSocket(env, 'ovnnb_db.sock');
 }
 
 function lookUpFailure(error: CommandError, { network, nb, timeoutMs }: TagLookUp): ArcaError {

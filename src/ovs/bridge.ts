@@ -39,7 +39,10 @@ export type BridgeVerdict =
   | { readonly forwards: true }
   | { readonly forwards: false; readonly why: string; readonly mend: string };
 
-const OVN_DEFAULT_BRIDGE = 'br-int';
+/** ovn-controller(8), `ovn-bridge`: what it takes when nobody says another. */
+export const OVN_DEFAULT_BRIDGE = 'br-int';
+/** Key of `other_config` of the Open_vSwitch row. */
+export const TSO_KEY = 'userspace-tso-enable';
 
 export function flowArguments(mgmtSocket: string, timeoutMs: number): readonly string[] {
   return [

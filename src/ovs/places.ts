@@ -1,6 +1,6 @@
 /** Where OVS's database, daemons and bridges are to be found. */
-import { readFile } from 'node:fs/promises';
 import { dirname, join } from 'node:path';
+import { type PidFile, readPidFiles } from '../processes.js';
 
 export interface OvsPlaces {
   /** The database's Unix socket. */
@@ -23,12 +23,14 @@ export function managementSocket(places: OvsPlaces, bridge: string): string {
   return join(places.runDirs[0] ?? DEFAULT_RUN_DIR, `${bridge}.mgmt`);
 }
 
-/** The control socket of the running vswitchd, by its pidfile; nothing when no directory has the pidfile. */
+/** The running vswitchd, by its pidfile; nothing when no directory has one. */
+export async function findVswitchd({ runDirs }: OvsPlaces): Promise<PidFile | undefined> {
+  const [first] = await readPidFiles(runDirs, 'ovs-vswitchd.pid');
+  return first;
+}
+
+/** The control socket of the running vswitchd; nothing when no directory has the pidfile. */
 export async function vswitchdControlSocket(places: OvsPlaces): Promise<string | undefined> {
-  for (const runDir of places.runDirs) {
-    const pid = await readFile(join(runDir, 'ovs-vswitchd.pid'), 'utf8').catch(() => undefined);
-    if (pid === undefined || !/^\d+\s*$/.test(pid)) continue;
-    return join(runDir, `ovs-vswitchd.${pid.trim()}.ctl`);
-  }
-  return undefined;
+  const found = await findVswitchd(places);
+  return found && join(found.runDir, `ovs-vswitchd.${found.pid}.ctl`);
 }

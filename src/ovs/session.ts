@@ -6,7 +6,7 @@ import { ArcaError } from '../errors.js';
 import { connectOvsdb, OperationError, type Tables } from '../ovsdb/client.js';
 import { type CallOptions, deadlineOf, type RpcError } from '../ovsdb/json-rpc.js';
 import { integer, type Row, text, textMap, uuidText } from '../ovsdb/values.js';
-import type { BridgeFacts } from './bridge.js';
+import { type BridgeFacts, TSO_KEY } from './bridge.js';
 import { ovsdbFailure, vswitchdTimeout } from './failures.js';
 import {
   choosePortNumber,
@@ -277,7 +277,7 @@ export function readView(tables: Tables, heldElsewhere?: string): OvsView {
       datapathType: text(bridge['datapath_type']) || 'system',
       ovnBridge: rootIds['ovn-bridge'] ?? '',
       systemId: rootIds['system-id'] ?? '',
-      userspaceTso: textMap(root['other_config'])['userspace-tso-enable'] === 'true',
+      userspaceTso: textMap(root['other_config'])[TSO_KEY] === 'true',
     },
     port: port && readPort(port, heldElsewhere),
     interface: iface && {

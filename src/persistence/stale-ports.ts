@@ -1,8 +1,7 @@
 /** Ports of OVS whose network device is gone: they come back with every boot, and forward nothing. */
 import { readFile } from 'node:fs/promises';
-import { basename } from 'node:path';
 import type { Finding } from '../finding.js';
-import { type OvsPlaces, vswitchdControlSocket } from '../ovs/places.js';
+import { findVswitchd, type OvsPlaces } from '../ovs/places.js';
 import { OVS_DATABASE, OWNER, OWNER_KEY } from '../ovs/port-commands.js';
 import type { OvsdbClient } from '../ovsdb/client.js';
 import type { CallOptions } from '../ovsdb/json-rpc.js';
@@ -49,14 +48,8 @@ export async function findStalePorts(client: OvsdbClient, places: OvsPlaces, cal
 
 /** The network devices where ovs-vswitchd runs: its namespace may be another than ours. */
 async function devicesOfVswitchd(places: OvsPlaces): Promise<ReadonlySet<string> | undefined> {
-  const pid = await vswitchdPid(places);
-  const table = pid === undefined ? undefined : await readFile(`/proc/${pid}/net/dev`, 'utf8').catch(() => undefined);
+  const vswitchd = await findVswitchd(places);
+  const table = vswitchd && (await readFile(`/proc/${vswitchd.pid}/net/dev`, 'utf8').catch(() => undefined));
   if (table === undefined) return undefined;
   return new Set([...table.matchAll(/^\s*(\S+):/gm)].map(([, name = '']) => name));
-}
-
-export async function vswitchdPid(places: OvsPlaces): Promise<number | undefined> {
-  const socket = await vswitchdControlSocket(places);
-  const pid = /^ovs-vswitchd\.(\d+)\.ctl$/.exec(basename(socket ?? ''))?.[1];
-  return pid === undefined ? undefined : Number(pid);
 }

@@ -6,6 +6,7 @@
 import { dirname } from 'node:path';
 import { OVSDB_UNIT, VSWITCHD_UNIT } from './running-units.js';
 import { type Unit, valuesOf, wordsOf } from './unit-files.js';
+import { HANDLERLESS_UPTIME_SECONDS } from './vswitchd-start.js';
 
 /** The first line of every file of ours. */
 export const MARK = '# Made by `arca persistence setup`, which writes it anew; with --remove it takes it away.\n';
@@ -15,11 +16,6 @@ export const DROP_IN_NAME = 'zz-arca-persistence.conf';
 export const DEFAULT_DATABASE = '/etc/openvswitch/conf.db';
 
 const SCHEMA = '/usr/share/openvswitch/vswitch.ovsschema';
-/**
- * OVS 3.1 counts the processors at most every 10 s, by a clock that starts at boot; before that it takes the count to be
- * 0, starts no handler threads, and the kernel datapath forwards nothing (lib/ovs-thread.c, `count_cpu_cores`).
- */
-const HANDLERLESS_UPTIME_SECONDS = 10;
 // $$ in a unit is sh's $.
 const AWAIT_UPTIME = `ExecStartPre=/bin/sh -c 'IFS=. read up rest </proc/uptime; test $$up -gt ${HANDLERLESS_UPTIME_SECONDS} || sleep $$((${HANDLERLESS_UPTIME_SECONDS + 1} - $$up))'`;
 const UNIT_FOLDER = '/etc/systemd/system';

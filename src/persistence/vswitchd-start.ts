@@ -6,16 +6,14 @@
  */
 import { readFile } from 'node:fs/promises';
 import type { Finding } from '../finding.js';
-import type { OvsPlaces } from '../ovs/places.js';
+import { findVswitchd, type OvsPlaces } from '../ovs/places.js';
 import { OVS_DATABASE } from '../ovs/port-commands.js';
 import type { OvsdbClient } from '../ovsdb/client.js';
 import type { CallOptions } from '../ovsdb/json-rpc.js';
 import { text } from '../ovsdb/values.js';
-import { vswitchdPid } from './stale-ports.js';
+import { readProcessStat } from '../processes.js';
 
-const HANDLERLESS_UPTIME_SECONDS = 10;
-/** USER_HZ, the unit of times in /proc/PID/stat. */
-const TICKS_PER_SECOND = 100;
+export const HANDLERLESS_UPTIME_SECONDS = 10;
 /** With it the daemon's clock can be moved on, as src/sandbox/start.ts does. */
 const MOVABLE_CLOCK = '--enable-dummy';
 
@@ -32,21 +30,14 @@ export async function checkStart(client: OvsdbClient, places: OvsPlaces, call: C
   const inKernel = (bridges?.rows ?? [])
     .filter((row) => ['', 'system'].includes(text(row['datapath_type'])) && text(row['datapath_version']) !== '')
     .map((row) => text(row['name']));
-  const pid = await vswitchdPid(places);
+  const { pid } = (await findVswitchd(places)) ?? {};
   if (inKernel.length === 0 || pid === undefined) return [];
   const [stat, args] = await Promise.all([
-    readFile(`/proc/${pid}/stat`, 'utf8').catch(() => ''),
+    readProcessStat(pid),
     readFile(`/proc/${pid}/cmdline`, 'utf8').catch(() => ''),
   ]);
-  const startedAt = startSeconds(stat);
-  if (startedAt === undefined || args.split('\0').includes(MOVABLE_CLOCK)) return [];
-  return [judgeStart(pid, startedAt, text(root?.rows?.[0]?.['ovs_version']), inKernel)];
-}
-
-/** After the boot; proc(5): the 22nd field, behind a name that may hold anything. */
-export function startSeconds(stat: string): number | undefined {
-  const ticks = Number(stat.slice(stat.lastIndexOf(')') + 2).split(' ')[19] ?? Number.NaN);
-  return Number.isNaN(ticks) ? undefined : ticks / TICKS_PER_SECOND;
+  if (stat === undefined || args.split('\0').includes(MOVABLE_CLOCK)) return [];
+  return [judgeStart(pid, stat.startSeconds, text(root?.rows?.[0]?.['ovs_version']), inKernel)];
 }
 
 export function judgeStart(pid: number, startedAt: number, version: string, bridges: readonly string[]): Finding {

@@ -3,6 +3,7 @@ import { type Address, hostProblem, overlap, readAddress } from './addresses.js'
 import type { Finding } from './document.js';
 import type { JsonPath } from './document-json.js';
 import type { DesiredBridge, DesiredFlow, DesiredLink, DesiredPort, DesiredState, OvsdbSettings } from './model.js';
+import { INTEGRATION_BRIDGE } from './plan-database.js';
 import type { BridgeEntry, InterfaceEntry, PortEntry, PortOrName, StateFile } from './schema.js';
 
 type NetworkEntry = StateFile['plugins']['network'];
@@ -16,8 +17,6 @@ export interface CheckedNetwork {
 
 const TOP = ['plugins', 'network'] as const;
 const DEFAULT_TIMEOUT_SECONDS = 30;
-/** Of the relays; arca-control and arca-relay make and remove its ports. */
-const INTEGRATION_BRIDGE = 'br-int';
 /** As src/ovn/names.ts calls the TAPs of relays: by vsock port, or by a hash. */
 const RELAY_TAP = /^tap(\d+|[0-9a-f]{8})$/;
 /** Folders of /proc/sys/net/ipv6/conf beside those of devices, and what vswitchd makes for itself. */

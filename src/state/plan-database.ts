@@ -41,7 +41,7 @@ export interface DatabasePlanOptions {
 /** Keys of `external_ids` that a state file set on a port, so that they go when it does not name them any more. */
 export const IDS_KEY = 'arca-state-ids';
 /** The bridge of the relays; `external_ids:ovn-bridge` of the Open_vSwitch row may name another one. */
-const INTEGRATION_BRIDGE = 'br-int';
+export const INTEGRATION_BRIDGE = 'br-int';
 
 const ABSENT: Value = set([]);
 

@@ -1,5 +1,6 @@
 import { expect, it } from 'vitest';
-import { judgeStart, startSeconds } from '../../src/persistence/vswitchd-start.js';
+import { judgeStart } from '../../src/persistence/vswitchd-start.js';
+import { parseProcessStat } from '../../src/processes.js';
 
 it('a vswitchd that was started too soon after the boot is a problem for bridges of the kernel datapath', () => {
   expect(judgeStart(7, 10.5, '3.1.0', ['br-int'])).toMatchObject({ verdict: 'ok' });
@@ -14,6 +15,6 @@ it('a vswitchd that was started too soon after the boot is a problem for bridges
 it('the time of a start stands behind a name that may hold blanks and brackets', () => {
   const fields = Array.from({ length: 30 }, (_, index) => String(index + 3));
   fields[19] = '3819';
-  expect(startSeconds(`738 (a) (b c)) ${fields.join(' ')}`)).toBe(38.19);
-  expect(startSeconds('')).toBeUndefined();
+  expect(parseProcessStat(`738 (a) (b c)) ${fields.join(' ')}`)?.startSeconds).toBe(38.19);
+  expect(parseProcessStat('')).toBeUndefined();
 });

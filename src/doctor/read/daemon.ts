@@ -1,5 +1,4 @@
 /** How a daemon is: asked over its own protocol, so that one that hangs is told apart from one that is gone. */
-import { readFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import { errnoOf } from '../../errors.js';
 import { withOvsdb } from '../../ovsdb/client.js';
@@ -11,6 +10,7 @@ import {
   type RpcTarget,
   targetText,
 } from '../../ovsdb/json-rpc.js';
+import { isDeadState, readPidFiles, readProcessStat } from '../../processes.js';
 
 export type DaemonState =
   | 'answers'
@@ -57,7 +57,7 @@ export interface DatabaseServer {
 
 /** By its pidfile and its control socket (unixctl; ovs-appctl(8)). */
 export async function askControlled(daemon: ControlledDaemon, call: CallOptions): Promise<DaemonFacts> {
-  const found = await findPid(daemon.runDirs, `${daemon.name}.pid`);
+  const found = (await readPidFiles(daemon.runDirs, `${daemon.name}.pid`))[0];
   if (found === undefined) return { state: 'gone', detail: `no ${daemon.name}.pid in ${daemon.runDirs.join(', ')}` };
   const { pid, runDir } = found;
   const process = await processState(pid);
@@ -95,7 +95,7 @@ export async function askDatabase(
   call: CallOptions,
 ): Promise<DaemonFacts> {
   const where = targetText(target);
-  const found = target.transport === 'unix' ? await findPid(pidFile.runDirs, pidFile.name) : undefined;
+  const found = target.transport === 'unix' ? (await readPidFiles(pidFile.runDirs, pidFile.name))[0] : undefined;
   const process = found && (await processState(found.pid));
   const known =
     found === undefined || process === undefined ? {} : { pid: found.pid, isStopped: isStoppedState(process) };
@@ -128,17 +128,6 @@ export function failureOf(error: unknown, where: string): Pick<DaemonFacts, 'sta
   }
 }
 
-async function findPid(
-  runDirs: readonly string[],
-  name: string,
-): Promise<{ readonly pid: number; readonly runDir: string } | undefined> {
-  for (const runDir of runDirs) {
-    const text = await readFile(join(runDir, name), 'utf8').catch(() => undefined);
-    if (text !== undefined && /^\d+\s*$/.test(text)) return { pid: Number(text), runDir };
-  }
-  return undefined;
-}
-
 /** By a signal, or by a debugger. */
 export function isStoppedState(letter: string | undefined): boolean {
   return letter === 'T' || letter === 't';
@@ -146,10 +135,8 @@ export function isStoppedState(letter: string | undefined): boolean {
 
 /** The letter of proc(5), `/proc/PID/stat`; nothing for a process that is gone, or a zombie. */
 export async function processState(pid: number): Promise<string | undefined> {
-  const stat = await readFile(`/proc/${pid}/stat`, 'utf8').catch(() => undefined);
-  // The name, in brackets, may hold anything.
-  const state = stat?.slice(stat.lastIndexOf(')') + 2, stat.lastIndexOf(')') + 3);
-  return state === 'Z' || state === 'X' ? undefined : state;
+  const state = (await readProcessStat(pid))?.state;
+  return state === undefined || isDeadState(state) ? undefined : state;
 }
 
 function firstLine(text: string): string {

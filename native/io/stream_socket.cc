@@ -18,7 +18,7 @@ constexpr int kBacklog = 128;
 constexpr uint64_t kVsockBufferSize = 1024 * 1024;
 constexpr int kUnixBufferSize = 1024 * 1024;
 constexpr size_t kVsockBurstSize = 32 * 1024;
-constexpr size_t kUnixBurstSize = 64 * 1024;
+constexpr size_t kUnixBurstSize = 256 * 1024;
 
 struct SocketAddress {
   sockaddr_storage storage{};

@@ -7,8 +7,10 @@
 namespace arca {
 namespace {
 
-// A turn ends after so many bursts, so that one busy link does not starve the others of its worker.
+// A turn ends after so many bursts or bytes, so that one busy link does not starve the others of
+// its worker, nor the other direction.
 constexpr int kBurstsPerTurn = 8;
+constexpr size_t kBytesPerTurn = 512 * 1024;
 // A burst ends after so many reads, whatever became of the frames.
 constexpr int kReadsPerBurst = 256;
 // Queued records beyond this are refused while the stream is full.
@@ -18,8 +20,10 @@ constexpr size_t kMostQueued = 8 * 1024;
 
 SendProgress TapToStream::run(BurstBuffer& buffer) {
   if (const SendProgress progress = flush(); progress != SendProgress::kIdle) return progress;
-  for (int i = 0; i < kBurstsPerTurn; ++i) {
+  size_t moved = 0;
+  for (int i = 0; i < kBurstsPerTurn && moved < kBytesPerTurn; ++i) {
     const Burst burst = fill(buffer.bytes());
+    moved += burst.size;
     if (burst.size > 0) {
       counters_.frames.add(burst.frames);
       counters_.bytes.add(burst.frame_bytes);

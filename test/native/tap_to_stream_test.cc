@@ -115,10 +115,17 @@ TEST_CASE("TapToStream delivers every frame whole and in order for any capacity"
 
 TEST_CASE("TapToStream gives others a turn") {
   Rig rig;
-  rig.pump.set_policy({.burst_size = 200});
-  for (int i = 0; i < 100; ++i) rig.tap.add_frame(make_frame(150));
+  SUBCASE("after some small bursts") {
+    rig.pump.set_policy({.burst_size = 200});
+    for (int i = 0; i < 100; ++i) rig.tap.add_frame(make_frame(150));
+  }
+  SUBCASE("after a few of the largest") {
+    rig.pump.set_policy({.burst_size = kLargestBurst});
+    for (int i = 0; i < 100; ++i) rig.tap.add_frame(make_frame(60000));
+  }
   CHECK(rig.run() == SendProgress::kMore);
   CHECK(rig.tap.reads.size() > 0);
+  CHECK(rig.stream.all_sent().size() <= 3 * kLargestBurst);
 }
 
 TEST_CASE("TapToStream ends its burst when every frame is dropped") {

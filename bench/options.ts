@@ -26,7 +26,7 @@ export interface Options {
 }
 
 const QUICK = { rounds: 3, seconds: 1 };
-const FULL = { rounds: 5, seconds: 2 };
+const FULL = { rounds: 5, seconds: 1 };
 
 const EXAMPLES = `
 Examples:

@@ -10,6 +10,7 @@ import { ERROR_KINDS, type ErrorCode } from '../../src/errors.js';
 import { run } from '../../src/exec.js';
 import type { DaemonName } from '../../src/sandbox/sandbox.js';
 import { newEndpoint } from '../support/endpoint.js';
+import { IN_NESTED_KERNEL } from '../support/nested-kernel.js';
 import { type RelayStart, spawnRelay, startRelay } from '../support/relay.js';
 import { type TestSandbox, useSandbox } from '../support/sandbox.js';
 import { eventually, SLOWDOWN, scaled } from '../support/time.js';
@@ -343,12 +344,11 @@ describe('the endpoint', () => {
   it('is on vsock, which the kernel does not have', async () => {
     const sandbox = box.current;
     // The nested kernel can lose its vsock; on any other one, which is not ours, the relay alone does not find it.
-    const isOurKernel = process.env['UML'] === '1';
-    if (isOurKernel) await unloadVsock(sandbox);
+    if (IN_NESTED_KERNEL) await unloadVsock(sandbox);
     const refused = await refusal('vsock-missing', {
       network: NETWORK,
       endpointArgs: ['--port', '5999'],
-      ...(!isOurKernel && { wrapper: [NO_VSOCK_TOOL] }),
+      ...(!IN_NESTED_KERNEL && { wrapper: [NO_VSOCK_TOOL] }),
     });
     expectNamed(refused, 'vsock:5999', 'modprobe vhost_vsock');
   });

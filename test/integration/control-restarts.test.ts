@@ -15,6 +15,7 @@ import {
   startControl,
   startPing,
 } from '../support/control.js';
+import { elsewhere } from '../support/nested-kernel.js';
 import { useSandbox } from '../support/sandbox.js';
 import { expectNothingMore, snapshot } from '../support/system.js';
 import { eventually, scaled } from '../support/time.js';
@@ -55,7 +56,7 @@ describe('a relay that is killed', () => {
     expect(await control.metrics()).toContain('arca_relay_restarts_total 1');
   });
 
-  it('again and again is started later and later', async () => {
+  elsewhere.it('again and again is started later and later', async () => {
     const control = await startControl(sandbox.current);
     const { network } = await twoContainers(control);
     const waits: number[] = [];
@@ -73,7 +74,7 @@ describe('a relay that is killed', () => {
     expect(await control.getAttachment('web', network)).toMatchObject({ restarts: 3 });
   });
 
-  it('and can not start says why, and comes back when it can', async () => {
+  elsewhere.it('and can not start says why, and comes back when it can', async () => {
     const control = await startControl(sandbox.current);
     const { network, web, db } = await twoContainers(control);
     const since = control.seen.length;
@@ -136,7 +137,7 @@ describe('a relay that lives and does not forward', () => {
   });
 });
 
-describe('reconcile', () => {
+elsewhere.describe('reconcile', () => {
   it('restarts a relay whose tag is another than that of its network, and says so before', async () => {
     const control = await startControl(sandbox.current);
     const { network, web, db } = await twoContainers(control);
@@ -215,26 +216,29 @@ describe('a control process', () => {
     await web.waitUntilPings(db.address, 15_000);
   });
 
-  it('that is killed in the middle of attaches leaves nothing half: the next one has each, or none', async () => {
-    const control = await startControl(sandbox.current);
-    const { name } = await makeNetwork(sandbox.current, control);
-    const containers = Array.from({ length: 6 }, (_, index) => `c${index}`);
-    const attaching = containers.map((container) => control.attach(specHere(sandbox.current, container, name)));
-    const outcomes = Promise.allSettled(attaching);
-    await control.waitForEvent(({ type }) => type === 'relay-started');
-    await control.kill();
-    await outcomes;
-    const next = await startControl(sandbox.current, { runDir: control.runDir });
-    await eventually(
-      'each attachment is ready',
-      async () => ((await next.listAttachments({})).every(({ state }) => state === 'ready') ? true : undefined),
-      20_000,
-    );
-    for (const container of containers) await next.attach(specHere(sandbox.current, container, name));
-    expect(await next.listAttachments({})).toHaveLength(containers.length);
-    expect((await next.reconcile({ dryRun: true })).steps).toEqual([]);
-    for (const container of containers) await next.detach(container, name);
-  });
+  elsewhere.it(
+    'that is killed in the middle of attaches leaves nothing half: the next one has each, or none',
+    async () => {
+      const control = await startControl(sandbox.current);
+      const { name } = await makeNetwork(sandbox.current, control);
+      const containers = Array.from({ length: 6 }, (_, index) => `c${index}`);
+      const attaching = containers.map((container) => control.attach(specHere(sandbox.current, container, name)));
+      const outcomes = Promise.allSettled(attaching);
+      await control.waitForEvent(({ type }) => type === 'relay-started');
+      await control.kill();
+      await outcomes;
+      const next = await startControl(sandbox.current, { runDir: control.runDir });
+      await eventually(
+        'each attachment is ready',
+        async () => ((await next.listAttachments({})).every(({ state }) => state === 'ready') ? true : undefined),
+        20_000,
+      );
+      for (const container of containers) await next.attach(specHere(sandbox.current, container, name));
+      expect(await next.listAttachments({})).toHaveLength(containers.length);
+      expect((await next.reconcile({ dryRun: true })).steps).toEqual([]);
+      for (const container of containers) await next.detach(container, name);
+    },
+  );
 });
 
 describe('everything', () => {

@@ -11,6 +11,7 @@ import {
   startControl,
 } from '../support/control.js';
 import { testTransport } from '../support/endpoint.js';
+import { elsewhere } from '../support/nested-kernel.js';
 import { useSandbox } from '../support/sandbox.js';
 import { expectNothingMore, snapshot } from '../support/system.js';
 import { within } from '../support/time.js';
@@ -47,16 +48,19 @@ describe('attach', () => {
     expect(await control.health()).toMatchObject({ state: 'ok' });
   });
 
-  it("the ancestor's fault: an address that was drawn is in the answer, and a MAC is given once and is everybody's", async () => {
-    const control = await startControl(sandbox.current);
-    const { name } = await makeNetwork(sandbox.current, control);
-    const { attachment, eth0 } = await joinNetwork(sandbox.current, control, 'web', name);
-    const drawn = await sandbox.current.nbctl('get', 'Logical_Switch_Port', `web/${name}`, 'dynamic_addresses');
-    expect(drawn.replaceAll('"', '')).toBe(`${attachment.mac} ${addressOf(attachment)}`);
-    expect(eth0.mac).toBe(attachment.mac);
-  });
+  elsewhere.it(
+    "the ancestor's fault: an address that was drawn is in the answer, and a MAC is given once and is everybody's",
+    async () => {
+      const control = await startControl(sandbox.current);
+      const { name } = await makeNetwork(sandbox.current, control);
+      const { attachment, eth0 } = await joinNetwork(sandbox.current, control, 'web', name);
+      const drawn = await sandbox.current.nbctl('get', 'Logical_Switch_Port', `web/${name}`, 'dynamic_addresses');
+      expect(drawn.replaceAll('"', '')).toBe(`${attachment.mac} ${addressOf(attachment)}`);
+      expect(eth0.mac).toBe(attachment.mac);
+    },
+  );
 
-  it('takes a MAC and an address that are given', async () => {
+  elsewhere.it('takes a MAC and an address that are given', async () => {
     const control = await startControl(sandbox.current);
     const { name } = await makeNetwork(sandbox.current, control, { subnet: '10.70.0.0/24' });
     const given = { mac: '02:00:00:00:00:07', address: '10.70.0.7' };
@@ -64,29 +68,32 @@ describe('attach', () => {
     expect(value).toMatchObject({ mac: given.mac, addresses: ['10.70.0.7/24'] });
   });
 
-  it('is idempotent: the same again makes nothing, other properties are a conflict that names them', async () => {
-    const control = await startControl(sandbox.current);
-    const { name } = await makeNetwork(sandbox.current, control, { subnet: '10.71.0.0/24' });
-    const spec = { ...specHere(sandbox.current, 'web', name), mac: '02:00:00:00:00:08' };
-    const first = await control.attach(spec);
-    const second = await control.attach(spec);
-    expect([first.created, second.created]).toEqual([true, false]);
-    expect(second.value).toEqual(first.value);
-    expect((await control.attach({ container: 'web', network: name })).created).toBe(false);
-    await expect(control.attach({ ...spec, mac: '02:00:00:00:00:09', address: '10.71.0.99' })).rejects.toMatchObject({
-      code: 'attachment-conflict',
-      details: {
-        step: 'logical-port',
-        differences: [
-          { property: 'mac', wanted: '02:00:00:00:00:09' },
-          { property: 'address', wanted: '10.71.0.99' },
-        ],
-      },
-    });
-    expect(await control.listAttachments({})).toMatchObject([{ relayPid: first.value.relayPid, restarts: 0 }]);
-  });
+  elsewhere.it(
+    'is idempotent: the same again makes nothing, other properties are a conflict that names them',
+    async () => {
+      const control = await startControl(sandbox.current);
+      const { name } = await makeNetwork(sandbox.current, control, { subnet: '10.71.0.0/24' });
+      const spec = { ...specHere(sandbox.current, 'web', name), mac: '02:00:00:00:00:08' };
+      const first = await control.attach(spec);
+      const second = await control.attach(spec);
+      expect([first.created, second.created]).toEqual([true, false]);
+      expect(second.value).toEqual(first.value);
+      expect((await control.attach({ container: 'web', network: name })).created).toBe(false);
+      await expect(control.attach({ ...spec, mac: '02:00:00:00:00:09', address: '10.71.0.99' })).rejects.toMatchObject({
+        code: 'attachment-conflict',
+        details: {
+          step: 'logical-port',
+          differences: [
+            { property: 'mac', wanted: '02:00:00:00:00:09' },
+            { property: 'address', wanted: '10.71.0.99' },
+          ],
+        },
+      });
+      expect(await control.listAttachments({})).toMatchObject([{ relayPid: first.value.relayPid, restarts: 0 }]);
+    },
+  );
 
-  it('many at once of one container on one network make one', async () => {
+  elsewhere.it('many at once of one container on one network make one', async () => {
     const control = await startControl(sandbox.current);
     const { name } = await makeNetwork(sandbox.current, control);
     const made = await Promise.all(
@@ -147,7 +154,7 @@ describe('detach', () => {
     await expect(control.detach('web', name)).rejects.toMatchObject({ code: 'attachment-unknown' });
   });
 
-  it('of a network that is removed by force comes first', async () => {
+  elsewhere.it('of a network that is removed by force comes first', async () => {
     const control = await startControl(sandbox.current);
     const before = await snapshot(sandbox.current);
     const { name } = await makeNetwork(sandbox.current, control);
@@ -171,7 +178,7 @@ describe('detach', () => {
 });
 
 describe('what is told', () => {
-  it('counts over all relays, with labels that stay few', async () => {
+  elsewhere.it('counts over all relays, with labels that stay few', async () => {
     const control = await startControl(sandbox.current);
     const { name } = await makeNetwork(sandbox.current, control);
     const web = await joinNetwork(sandbox.current, control, 'web', name);
@@ -191,7 +198,7 @@ describe('what is told', () => {
     expect(await framesIn()).toBeGreaterThanOrEqual(before);
   });
 
-  it('events, in their order', async () => {
+  elsewhere.it('events, in their order', async () => {
     const control = await startControl(sandbox.current);
     const { name } = await makeNetwork(sandbox.current, control);
     await joinNetwork(sandbox.current, control, 'web', name);
@@ -203,7 +210,7 @@ describe('what is told', () => {
     ]);
   });
 
-  it('the health of each part, asked over its own protocol', async () => {
+  elsewhere.it('the health of each part, asked over its own protocol', async () => {
     const control = await startControl(sandbox.current, {
       args: ['--chassis', 'arca-control-plane', '--encap-ip', '127.0.0.1'],
     });

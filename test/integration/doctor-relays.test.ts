@@ -10,6 +10,7 @@ import {
   startControl,
 } from '../support/control.js';
 import { attachAlone, doctor, doctorText, expectFinding, expectWell, traces } from '../support/doctor.js';
+import { elsewhere } from '../support/nested-kernel.js';
 import { testDatapath, useSandbox } from '../support/sandbox.js';
 import { scaled } from '../support/time.js';
 
@@ -48,7 +49,7 @@ describe('attachments that work', () => {
   });
 });
 
-describe('relays that live', () => {
+elsewhere.describe('relays that live', () => {
   it('one that is stopped', async () => {
     const alone = await attachAlone(box.current, [web.attachment.tap]);
     // It would put another one in its place.
@@ -142,7 +143,7 @@ describe('relays that live', () => {
   });
 });
 
-describe('arca-control', () => {
+elsewhere.describe('arca-control', () => {
   it('one that hangs, one that never was, and one that says what is ill', async () => {
     process.kill(shared.pid, 'SIGSTOP');
     try {

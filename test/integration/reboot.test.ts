@@ -10,6 +10,7 @@ import { tmpdir } from 'node:os';
 import { join, resolve } from 'node:path';
 import { describe, expect, it } from 'vitest';
 import { type Background, startInBackground } from '../support/background.js';
+import { IN_NESTED_KERNEL } from '../support/nested-kernel.js';
 import { scaled, within } from '../support/time.js';
 
 const TREE = resolve('.');
@@ -20,7 +21,7 @@ const CUT = 'cut the power now';
 
 /** Not in the nested kernel itself, and not where it does not run. */
 const whyNot = ((): string => {
-  if (process.env['UML'] === '1') return 'not inside the nested kernel';
+  if (IN_NESTED_KERNEL) return 'not inside the nested kernel';
   try {
     execFileSync(VM, ['--probe'], { stdio: 'pipe' });
     return '';

@@ -1,5 +1,6 @@
 /** Where a relay and its peer meet in a test: a Unix socket, or AF_VSOCK inside the nested kernel. */
 import { join } from 'node:path';
+import { IN_NESTED_KERNEL } from './nested-kernel.js';
 import type { TestSandbox } from './sandbox.js';
 
 export interface TestEndpoint {
@@ -19,12 +20,12 @@ export type TestTransport = TestEndpoint['transport'];
 
 /**
  * From ARCA_TEST_TRANSPORT. On the machine's own kernel an AF_VSOCK socket would reach the machine's host: only the
- * nested kernel of scripts/vm, which says UML=1, has one that ends in itself.
+ * nested kernel of scripts/vm has one that ends in itself.
  */
 export function testTransport(): TestTransport {
   const text = process.env['ARCA_TEST_TRANSPORT'] ?? 'unix';
   if (text !== 'unix' && text !== 'vsock') throw new Error(`ARCA_TEST_TRANSPORT is unix or vsock, not ${text}`);
-  if (text === 'vsock' && process.env['UML'] !== '1') {
+  if (text === 'vsock' && !IN_NESTED_KERNEL) {
     throw new Error('ARCA_TEST_TRANSPORT=vsock is for the nested kernel only: scripts/vm -- scripts/test ...');
   }
   return text;

@@ -3,6 +3,7 @@ import { readdir } from 'node:fs/promises';
 import { expect } from 'vitest';
 import { run } from '../../src/exec.js';
 import { findProcesses } from '../../src/processes.js';
+import { IN_NESTED_KERNEL } from './nested-kernel.js';
 import type { TestSandbox } from './sandbox.js';
 import { scaled } from './time.js';
 
@@ -71,7 +72,7 @@ async function linkNames(netns: string): Promise<string[]> {
 }
 
 async function vsockListeners(): Promise<string[]> {
-  if (process.env['UML'] !== '1') return [];
+  if (!IN_NESTED_KERNEL) return [];
   const { stdout } = await run('ss', ['--vsock', '-l', '-H'], { timeoutMs: scaled(5_000) });
   return stdout.split('\n').filter(Boolean);
 }

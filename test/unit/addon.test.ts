@@ -345,7 +345,7 @@ describe.skipIf(!isRoot)(
         );
         expect(told[0]).toMatchObject({
           peer: { transport: 'unix', pid: expect.any(Number) },
-          agreed: { protocol: 'plain', offloads: [], largestRecordBytes: 65563, largestBurstBytes: 65536 },
+          agreed: { protocol: 'plain', offloads: [], largestRecordBytes: 65563, largestBurstBytes: 262144 },
         });
       });
 
@@ -393,7 +393,7 @@ describe.skipIf(!isRoot)(
           'dial-failed',
           'ENOENT',
           { protocol: 'arca', offloads: [], largestRecordBytes: 65563, largestBurstBytes: 4096, peerMtu: 1400 },
-          { protocol: 'arca', offloads: [], largestRecordBytes: 65563, largestBurstBytes: 65536, peerMtu: 1450 },
+          { protocol: 'arca', offloads: [], largestRecordBytes: 65563, largestBurstBytes: 262144, peerMtu: 1450 },
           'peer-gone',
           'goodbye',
           'stopped',

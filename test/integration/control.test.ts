@@ -177,8 +177,8 @@ describe('detach', () => {
   });
 });
 
-describe('what is told', () => {
-  elsewhere.it('counts over all relays, with labels that stay few', async () => {
+elsewhere.describe('what is told', () => {
+  it('counts over all relays, with labels that stay few', async () => {
     const control = await startControl(sandbox.current);
     const { name } = await makeNetwork(sandbox.current, control);
     const web = await joinNetwork(sandbox.current, control, 'web', name);
@@ -198,7 +198,7 @@ describe('what is told', () => {
     expect(await framesIn()).toBeGreaterThanOrEqual(before);
   });
 
-  elsewhere.it('events, in their order', async () => {
+  it('events, in their order', async () => {
     const control = await startControl(sandbox.current);
     const { name } = await makeNetwork(sandbox.current, control);
     await joinNetwork(sandbox.current, control, 'web', name);
@@ -210,7 +210,7 @@ describe('what is told', () => {
     ]);
   });
 
-  elsewhere.it('the health of each part, asked over its own protocol', async () => {
+  it('the health of each part, asked over its own protocol', async () => {
     const control = await startControl(sandbox.current, {
       args: ['--chassis', 'arca-control-plane', '--encap-ip', '127.0.0.1'],
     });

@@ -206,9 +206,12 @@ describe('a control process', () => {
     await ping.waitForMore(10);
     expect(await ping.stop()).toMatchObject({ lost: 0 });
     const { relayPid, mac, addresses, endpoint } = web.attachment;
-    expect(await next.getAttachment('web', network)).toMatchObject({
-      ...{ relayPid, mac, addresses, endpoint, state: 'ready', restarts: 0, connected: true },
+    // It may be degraded for a moment: where processors are scarce, its switch answers late.
+    const adopted = await eventually('web is ready', async () => {
+      const attachment = await next.getAttachment('web', network);
+      return attachment.state === 'ready' ? attachment : undefined;
     });
+    expect(adopted).toMatchObject({ relayPid, mac, addresses, endpoint, restarts: 0, connected: true });
     // The adopted relay is watched as the others are.
     const since = next.seen.length;
     process.kill(relayPid ?? 0, 'SIGKILL');

@@ -206,7 +206,7 @@ describe('a control process', () => {
     await ping.waitForMore(10);
     expect(await ping.stop()).toMatchObject({ lost: 0 });
     const { relayPid, mac, addresses, endpoint } = web.attachment;
-    // It may be degraded for a moment: where processors are scarce, its switch answers late.
+    // Seen degraded for a moment in a nested kernel that was short of processors; by what is not known.
     const adopted = await eventually('web is ready', async () => {
       const attachment = await next.getAttachment('web', network);
       return attachment.state === 'ready' ? attachment : undefined;
